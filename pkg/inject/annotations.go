@@ -1,0 +1,193 @@
+package inject
+
+import (
+	"fmt"
+	"strings"
+
+	"istio.io/api/annotation"
+)
+
+// restoreAnnotations drops what the injector wrote and puts back what it
+// replaced. Annotations that no injector of this release writes stay.
+func (w *work) restoreAnnotations(r record, firstApp string, agentPorts map[string]bool) {
+	a := w.annotations()
+	original := map[string]string{}
+	if t, ok := w.lastApplied(); ok {
+		original = t.annotations()
+	}
+	keep := func(key string) bool { v, had := original[key]; return had && v == a[key] }
+
+	delete(a, statusAnnotation)
+	delete(a, overridesAnnotation)
+	if w.era.since(11) && !keep(revKey) {
+		delete(a, revKey)
+	}
+	for _, key := range []string{defaultContainer, defaultLogsContainer} {
+		if was, had := r.annotations[key]; had {
+			a[key] = was
+		} else if w.writesDefaultContainer() && a[key] == firstApp && !keep(key) {
+			delete(a, key)
+		}
+	}
+	w.restorePrometheus(a, r, agentPorts)
+	if secure := w.env[envSecureMetrics]; secure != "" && a[prometheusSecurePort] == secure && !keep(prometheusSecurePort) {
+		delete(a, prometheusSecurePort)
+	}
+	if w.proxyless() && a[annotation.SidecarRewriteAppHTTPProbers.Name] == "false" {
+		delete(a, annotation.SidecarRewriteAppHTTPProbers.Name)
+	}
+	w.restoreNetworks(a)
+	w.restoreRedirect(a, r, agentPorts)
+	w.removeContainerAnnotations(a)
+	w.setMeta("annotations", a)
+}
+
+// writesDefaultContainer: since 1.9 (logs) and 1.10.
+func (w *work) writesDefaultContainer() bool {
+	return w.era.since(9) && w.role != ""
+}
+
+// proxyless gRPC templates set rewriteAppHTTPProbers to "false" themselves.
+func (w *work) proxyless() bool {
+	for _, name := range w.status.InitContainers {
+		if name == grpcInitContainer {
+			return true
+		}
+	}
+	return w.env[envGenerator] == "grpc"
+}
+
+// restorePrometheus: since 1.7 the three annotations point to the agent, and the
+// originals stand in the proxy's environment (applyPrometheusMerge in
+// webhook.go; kube-inject 1.7 loses them there, the record of all annotations
+// has them).
+func (w *work) restorePrometheus(a map[string]string, r record, agentPorts map[string]bool) {
+	ours := a[prometheusPath] == "/stats/prometheus" && a[prometheusScrape] == "true" &&
+		(agentPorts[a[prometheusPort]] || r.prometheus != nil)
+	if !ours || w.era.before(6) || a[annotation.PrometheusMergeMetrics.Name] == "false" {
+		return
+	}
+	keys := []string{prometheusScrape, prometheusPort, prometheusPath}
+	for _, key := range keys {
+		delete(a, key)
+	}
+	switch {
+	case r.prometheus != nil:
+		r.prometheus.restore(a)
+	case r.annotations != nil:
+		for _, key := range keys {
+			if was, had := r.annotations[key]; had {
+				a[key] = was
+			}
+		}
+	}
+}
+
+// restore writes the annotations of a record. With several targets the port and
+// path are those of the first, whatever the user had there.
+func (p *prometheusRecord) restore(a map[string]string) {
+	port, path := p.Port, p.Path
+	if len(p.Targets) > 0 {
+		targets := make([]string, len(p.Targets))
+		for i, t := range p.Targets {
+			targets[i] = t.Port + ":" + t.Path
+		}
+		a[prometheusTargets] = strings.Join(targets, ",")
+		port, path = "", ""
+	}
+	for key, value := range map[string]string{prometheusScrape: p.Scrape, prometheusPort: port, prometheusPath: path} {
+		if value != "" {
+			a[key] = value
+		}
+	}
+}
+
+// restoreNetworks takes Istio's network out of a Multus list as the injector
+// puts it in: at the end (appendMultusNetwork in template.go).
+func (w *work) restoreNetworks(a map[string]string) {
+	value, set := a[multusNetworks]
+	if !set {
+		return
+	}
+	for _, network := range []string{"default/istio-cni", "istio-cni"} {
+		if strings.TrimSpace(value) == network {
+			delete(a, multusNetworks)
+			return
+		}
+		if before, cut := strings.CutSuffix(value, ", "+network); cut {
+			a[multusNetworks] = before
+			return
+		}
+	}
+	entries := []string{`, {"name": "istio-cni", "namespace": "default"}`, `, {"name": "default/istio-cni"}`, `, {"name": "istio-cni"}`}
+	for _, entry := range entries {
+		if i := strings.LastIndex(value, entry+"]"); i >= 0 {
+			a[multusNetworks] = value[:i] + value[i+len(entry):]
+			return
+		}
+	}
+}
+
+// restoreRedirect puts the redirection annotations back. To 1.10 all annotations
+// are recorded; after that only the CNI plugin has them written, unrecorded.
+func (w *work) restoreRedirect(a map[string]string, r record, agentPorts map[string]bool) {
+	for _, key := range redirectAnnotations {
+		value, set := a[key]
+		if !set {
+			continue
+		}
+		switch was, had := r.annotations[key]; {
+		case had && w.withoutAgent(key, value, agentPorts) != was && value != was:
+			w.note(fmt.Sprintf("annotations[%s]", key), fmt.Sprintf("%q is kept: it was changed after the injection, which found %q", value, was))
+		case had:
+			a[key] = was
+		case r.knownAnnotations:
+			delete(a, key)
+		case w.era.since(11) && w.usesCNI():
+			w.restoreUnrecorded(a, key, value, agentPorts)
+		}
+	}
+}
+
+// restoreUnrecorded: what the templates write where nothing was configured goes;
+// any other value may be the user's or the mesh's, and stays.
+func (w *work) restoreUnrecorded(a map[string]string, key, value string, agentPorts map[string]bool) {
+	defaults := map[string]string{
+		annotation.SidecarInterceptionMode.Name:               "REDIRECT",
+		annotation.SidecarTrafficIncludeOutboundIPRanges.Name: "*",
+		annotation.SidecarTrafficIncludeInboundPorts.Name:     "*",
+	}
+	rest := w.withoutAgent(key, value, agentPorts)
+	if d, known := defaults[key]; known && value == d || rest == "" {
+		delete(a, key)
+		return
+	}
+	a[key] = rest
+	w.note(fmt.Sprintf("annotations[%s]", key), fmt.Sprintf("%q is kept: it may be yours or the injector's, which is not recorded", rest))
+}
+
+// withoutAgent takes the agent's port off the list of excluded ports, to which
+// the templates add it.
+func (w *work) withoutAgent(key, value string, agentPorts map[string]bool) string {
+	if key != annotation.SidecarTrafficExcludeInboundPorts.Name {
+		return value
+	}
+	rest, last := "", value
+	if i := strings.LastIndexByte(value, ','); i >= 0 {
+		rest, last = value[:i], value[i+1:]
+	}
+	if agentPorts[strings.TrimSpace(last)] {
+		return rest
+	}
+	return value
+}
+
+// usesCNI: the validation container stands in for istio-init.
+func (w *work) usesCNI() bool {
+	for _, name := range w.status.InitContainers {
+		if name == validationContainer {
+			return true
+		}
+	}
+	return false
+}
