@@ -214,6 +214,9 @@ func (w *work) tidy() {
 		if stamp, has := metadata["creationTimestamp"]; has && stamp == nil {
 			delete(metadata, "creationTimestamp")
 		}
+		if metadata != nil && len(metadata) == 0 {
+			delete(holder, "metadata")
+		}
 	}
 	status, has := w.owner["status"].(map[string]any)
 	for _, v := range status {
