@@ -1,0 +1,83 @@
+package helm
+
+import (
+	"maps"
+	"os"
+
+	commonutil "helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/strvals"
+	"sigs.k8s.io/yaml"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+)
+
+// UserValues merges values files, in their order, and --set expressions over
+// them. A file that cannot be read or is no YAML mapping, and an expression
+// that cannot be parsed, give a *gate.BadInput.
+func UserValues(files, sets []string) (map[string]any, error) {
+	merged := map[string]any{}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, gate.BadInputf("read the values file: %v", err)
+		}
+		values := map[string]any{}
+		if err := yaml.Unmarshal(data, &values); err != nil {
+			return nil, gate.BadInputf("the values file %s is no YAML mapping: %v", file, err)
+		}
+		merged = loader.MergeMaps(merged, values)
+	}
+	for _, expression := range sets {
+		if err := strvals.ParseInto(expression, merged); err != nil {
+			return nil, gate.BadInputf("--set %s: %v", expression, err)
+		}
+	}
+	return merged, nil
+}
+
+// Reuse lays changes over the values that a user gave a release before, as
+// Helm's --reset-then-reuse-values does: what is not among them comes from the
+// new chart's defaults. Neither argument is changed.
+func Reuse(stored, changes map[string]any) map[string]any {
+	return commonutil.CoalesceTables(copyValues(changes), copyValues(stored))
+}
+
+// Defaults gives a chart's values as its templates see them: Istio keeps them
+// one level down, under a name that changed with 1.24, and lays the user's over
+// them (istio/istio:manifests/zzz_profile.yaml).
+func (c *Chart) Defaults() map[string]any {
+	values := c.Chart.Values
+	for _, nest := range []string{"_internal_defaults_do_not_set", "defaults"} {
+		if inner, ok := values[nest].(map[string]any); ok {
+			outer := maps.Clone(values)
+			delete(outer, nest)
+			return Reuse(inner, outer)
+		}
+	}
+	return copyValues(values)
+}
+
+// copyValues copies maps and lists, so that what Helm merges in place stays
+// ours.
+func copyValues(values map[string]any) map[string]any {
+	out := make(map[string]any, len(values))
+	for key, value := range values {
+		out[key] = copyValue(value)
+	}
+	return out
+}
+
+func copyValue(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		return copyValues(v)
+	case []any:
+		list := make([]any, len(v))
+		for i, item := range v {
+			list[i] = copyValue(item)
+		}
+		return list
+	}
+	return value
+}
