@@ -80,7 +80,7 @@ func fromHelm(stored *release.Release) (Release, bool) {
 			Placeholder: slices.Contains(placeholders, metadata.Version), From: "the release itself",
 			Chart: stored.Chart, load: func() (*chart.Chart, error) { return stored.Chart, nil },
 		},
-		Labels:     stored.Labels,
+		Labels: stored.Labels,
 	}
 	if r.Values == nil {
 		r.Values = map[string]any{}
