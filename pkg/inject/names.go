@@ -26,6 +26,7 @@ const (
 
 	envAppContainers = "ISTIO_META_APP_CONTAINERS"
 	envWorkloadName  = "ISTIO_META_WORKLOAD_NAME"
+	envOwner         = "ISTIO_META_OWNER"
 	envNetwork       = "ISTIO_META_NETWORK"
 	envHBONE         = "ISTIO_META_ENABLE_HBONE"
 	envGenerator     = "ISTIO_META_GENERATOR"
@@ -62,6 +63,7 @@ var (
 	statusAnnotation     = annotation.SidecarStatus.Name
 	overridesAnnotation  = annotation.ProxyOverrides.Name
 	statusPortAnnotation = annotation.SidecarStatusPort.Name
+	injectKey            = annotation.SidecarInject.Name // label and annotation
 	templatesAnnotation  = annotation.InjectTemplates.Name
 	revKey               = label.IoIstioRev.Name // a label to 1.10, an annotation since 1.18
 	tlsModeLabel         = label.SecurityTlsMode.Name

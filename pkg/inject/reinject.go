@@ -1,0 +1,264 @@
+package inject
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	k8sjson "k8s.io/apimachinery/pkg/util/json"
+)
+
+// Reinjected is one object with a new sidecar.
+type Reinjected struct {
+	Before  *unstructured.Unstructured // as it was given
+	After   *unstructured.Unstructured // with the new sidecar; nil where Err is set
+	Removed []Injection                // what Uninject took out; empty for an object that had none
+	Added   []Injection                // what istioctl put in
+	Notes   []Note
+	Err     error // this object could not be done; it names the object. Others go on
+
+	applied *unstructured.Unstructured // the manifest last applied, where it changes
+}
+
+// Reinject takes the old sidecar out of every object and has istioctl put a new
+// one in: one process for all of them. Only pod templates change, and the
+// manifest in last-applied-configuration where that one carries a sidecar too, so
+// that the user's next `kubectl apply` finds what it expects. Fields that
+// istioctl does not know survive.
+//
+// An object that istioctl refuses has its error in its own entry; the returned
+// error is about all of them (istioctl absent, its settings broken, a timeout).
+// The order is that of the objects.
+func Reinject(ctx context.Context, istioctl *Istioctl, settings Settings, objects []*unstructured.Unstructured) ([]Reinjected, error) {
+	out := make([]Reinjected, len(objects))
+	var jobs []*job
+	for i, obj := range objects {
+		out[i] = Reinjected{Before: obj, Removed: []Injection{}, Added: []Injection{}, Notes: []Note{}}
+		own, err := out[i].prepare()
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		for _, j := range own {
+			j.of = i
+		}
+		jobs = append(jobs, own...)
+	}
+	for n, j := range jobs {
+		j.key = "istio-upgrade-" + strconv.Itoa(n)
+	}
+	if err := (&injector{istioctl: istioctl, settings: settings}).run(ctx, jobs); err != nil {
+		return nil, err
+	}
+	for _, j := range jobs {
+		if j.err != nil && out[j.of].Err == nil {
+			out[j.of].Err = fmt.Errorf("%s: %w", objectName(out[j.of].Before.Object), j.err)
+		}
+	}
+	for i := range out {
+		out[i].finish()
+	}
+	return out, nil
+}
+
+// job is one pod template to be injected.
+type job struct {
+	of       int // index of its object
+	key      string
+	template podTemplate // in a copy, without a sidecar; the result is written into it
+	base     *unstructured.Unstructured
+	result   *unstructured.Unstructured
+	err      error
+}
+
+// prepare makes After an uninjected copy and lists the templates in it.
+func (r *Reinjected) prepare() ([]*job, error) {
+	clean, result, err := Uninject(r.Before)
+	if err != nil {
+		return nil, err
+	}
+	if isList(clean.Object) {
+		return nil, fmt.Errorf("%s: give the items of a List one by one", objectName(clean.Object))
+	}
+	if status, has := r.Before.Object["status"]; has {
+		clean.Object["status"] = status // not ours to tidy here
+	}
+	r.After, r.Removed, r.Notes = clean, result.Removed, result.Notes
+	templates := podTemplates(clean.Object)
+	if len(templates) == 0 {
+		return nil, fmt.Errorf("%s has no pod template to inject", objectName(clean.Object))
+	}
+	if applied, ok := r.lastApplied(); ok {
+		templates = append(templates, podTemplates(applied.Object)...)
+		r.applied = applied
+	}
+	jobs := make([]*job, 0, len(templates))
+	for _, t := range templates {
+		jobs = append(jobs, &job{template: t})
+	}
+	return jobs, nil
+}
+
+// lastApplied reads the manifest that kubectl applied last, uninjected, where it
+// carries a sidecar. One without stays as it is: it is what the user applies.
+func (r *Reinjected) lastApplied() (*unstructured.Unstructured, bool) {
+	value := r.Before.GetAnnotations()[lastApplied]
+	var obj map[string]any
+	if value == "" || k8sjson.Unmarshal([]byte(value), &obj) != nil {
+		return nil, false
+	}
+	clean, result, err := Uninject(&unstructured.Unstructured{Object: obj})
+	if err != nil || !result.Changed {
+		return nil, false
+	}
+	return clean, true
+}
+
+// finish writes last-applied and says what was added.
+func (r *Reinjected) finish() {
+	if r.Err != nil {
+		r.After = nil
+		return
+	}
+	if r.applied != nil {
+		raw, err := json.Marshal(r.applied.Object)
+		if err != nil {
+			r.Err = fmt.Errorf("%s: cannot write %s: %w", objectName(r.Before.Object), lastApplied, err)
+			r.After = nil
+			return
+		}
+		annotations := r.After.GetAnnotations()
+		annotations[lastApplied] = string(raw) + "\n"
+		r.After.SetAnnotations(annotations)
+	}
+	for _, t := range podTemplates(r.After.Object) {
+		if injection, _, found, err := detect(t); err == nil && found {
+			r.Added = append(r.Added, injection)
+		}
+	}
+}
+
+// injector runs jobs through istioctl.
+type injector struct {
+	istioctl *Istioctl
+	settings Settings
+}
+
+// run injects all jobs in one process. Where istioctl refuses, a workload that
+// cannot be at fault is tried: if that fails too, the settings are broken and the
+// error is everyone's; otherwise halves are tried until the refused one is found.
+func (in *injector) run(ctx context.Context, jobs []*job) error {
+	err := in.attempt(ctx, jobs)
+	if !refusal(err) {
+		return err
+	}
+	if in.attempt(ctx, []*job{controlJob()}) != nil {
+		return err
+	}
+	return in.bisect(ctx, jobs, err)
+}
+
+func (in *injector) bisect(ctx context.Context, jobs []*job, err error) error {
+	if len(jobs) == 1 {
+		jobs[0].err = err
+		return nil
+	}
+	for _, half := range [][]*job{jobs[:len(jobs)/2], jobs[len(jobs)/2:]} {
+		err := in.attempt(ctx, half)
+		if refusal(err) {
+			err = in.bisect(ctx, half, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refusal: istioctl itself said no, or gave back something else than it was asked
+// for; a timeout or a cancelled run is none.
+func refusal(err error) bool {
+	var timeout *TimeoutError
+	return err != nil && !errors.As(err, &timeout) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+func controlJob() *job {
+	template := map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"name": "control", "image": "control"}}}}
+	owner := wrap("apps/v1", "Deployment", map[string]any{"name": "control"}, "template", template)
+	return &job{key: "istio-upgrade-control", template: podTemplates(owner.Object)[0]}
+}
+
+func (in *injector) attempt(ctx context.Context, jobs []*job) error {
+	objects := make([]*unstructured.Unstructured, 0, 2*len(jobs))
+	carriers := make([]carrier, len(jobs))
+	for i, j := range jobs {
+		carriers[i] = newCarrier(j.template, j.key)
+		objects = append(objects, carriers[i].object, carriers[i].untouched(j.key+"-untouched"))
+	}
+	results, err := in.istioctl.KubeInject(ctx, in.settings, objects)
+	if err != nil {
+		return err
+	}
+	for i, j := range jobs {
+		j.result, j.base = results[2*i], results[2*i+1]
+		j.err = j.apply(carriers[i], in.settings)
+	}
+	return nil
+}
+
+// apply writes istioctl's change into the job's template.
+func (j *job) apply(c carrier, settings Settings) error {
+	if _, found := Injected(j.result); !found {
+		return errors.New("istioctl kube-inject gave it back without a sidecar" + skipReason(j.template))
+	}
+	changed := podTemplates(j.result.Object)
+	if len(changed) != 1 {
+		return errors.New("istioctl kube-inject gave it back without its pod template")
+	}
+	base, err := j.plain()
+	if err != nil {
+		return err
+	}
+	c.complete(changed[0], j.template, settings)
+
+	own := j.template
+	spec, _ := graft(own.spec, base.spec, changed[0].spec).(map[string]any)
+	clear(own.spec)
+	for k, v := range spec {
+		own.spec[k] = v
+	}
+	own.setMeta("annotations", changed[0].annotations())
+	own.setMeta("labels", changed[0].labels())
+	return nil
+}
+
+// plain is istioctl's own rendering of the template without a sidecar. To 1.7
+// kube-inject injects whatever the pod asks; then its sidecar is taken out again.
+func (j *job) plain() (podTemplate, error) {
+	base, _, err := Uninject(j.base)
+	if err != nil {
+		return podTemplate{}, err
+	}
+	templates := podTemplates(base.Object)
+	if len(templates) != 1 {
+		return podTemplate{}, errors.New("istioctl kube-inject gave it back without its pod template")
+	}
+	return templates[0], nil
+}
+
+// skipReason says why kube-inject passes a pod over (injectRequired in
+// istio/istio:pkg/kube/inject/inject.go).
+func skipReason(t podTemplate) string {
+	if host, _ := t.spec["hostNetwork"].(bool); host {
+		return ": its pods use the host's network"
+	}
+	for _, values := range []map[string]string{t.labels(), t.annotations()} {
+		if values[injectKey] == "false" {
+			return ": " + injectKey + " is false"
+		}
+	}
+	return ""
+}
