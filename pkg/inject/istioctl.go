@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/Masterminds/semver/v3"
 )
 
 // DefaultIstioctlTimeout bounds one istioctl process. A hundred workloads in one
@@ -64,6 +66,17 @@ func (i *Istioctl) Version(ctx context.Context) (string, error) {
 		return strings.TrimSpace(after), nil
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// SameMinor compares istioctl's version with the injector's, or its proxies' tag.
+// known is false where one of them is no version (a development build).
+func SameMinor(istioctl, injector string) (same, known bool) {
+	a, errA := semver.NewVersion(istioctl)
+	b, errB := semver.NewVersion(injector)
+	if errA != nil || errB != nil {
+		return false, false
+	}
+	return a.Major() == b.Major() && a.Minor() == b.Minor(), true
 }
 
 var flagPattern = regexp.MustCompile(`--([A-Za-z][A-Za-z0-9-]*)`)

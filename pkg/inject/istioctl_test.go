@@ -4,10 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -95,10 +92,12 @@ func TestReinjectCorpus(t *testing.T) {
 					t.Errorf("%s/%s: injected again it differs from the injected original (-want +got):\n%s", release, name, diff)
 				}
 			}
-			rounds(t, istioctl, settings, release, names, got)
+			if !native { // the rounds take a minute
+				rounds(t, istioctl, settings, release, names, got)
+			}
 		}
 		for _, release := range sortedKeys(total) {
-			t.Logf("%-12s native %-5v %3d of %3d workloads injectable by this istioctl, all equal after ten rounds", release, native, injectable[release], total[release])
+			t.Logf("%-12s native %-5v %3d of %3d workloads injectable by this istioctl, all as from the original", release, native, injectable[release], total[release])
 		}
 	}
 }
@@ -162,7 +161,3 @@ func byRelease(pairs []pair) map[string][]pair {
 	}
 	return out
 }
-
-var _ = slices.Contains[[]string]
-var _ = strings.Contains
-var _ time.Duration

@@ -1,0 +1,140 @@
+package inject
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// standIn makes this test binary play istioctl; its value is the way in which it
+// misbehaves.
+const standIn = "ISTIOCTL_STAND_IN"
+
+func TestMain(m *testing.M) {
+	if way := os.Getenv(standIn); way != "" {
+		os.Exit(playIstioctl(way, os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// fakeIstioctl is the stand-in as an Istioctl.
+func fakeIstioctl(t *testing.T, way string) *Istioctl {
+	t.Helper()
+	t.Setenv(standIn, way)
+	return &Istioctl{Path: os.Args[0], Timeout: 20 * time.Second}
+}
+
+func playIstioctl(way string, args []string) int {
+	switch {
+	case slices.Contains(args, "version"):
+		fmt.Println("client version: 1.31.0")
+		return 0
+	case slices.Contains(args, "--help"):
+		help := "Flags:\n  -f, --filename string\n      --injectConfigFile string\n      --meshConfigFile string\n      --valuesFile string\n      --revision string\n"
+		if way == "no revision flag" {
+			help = strings.ReplaceAll(help, "      --revision string\n", "")
+		}
+		if way == "no istioctl" {
+			help = "usage: something else\n"
+		}
+		fmt.Print(help)
+		return 0
+	case way == "hang":
+		time.Sleep(time.Hour)
+	case way == "fail":
+		fmt.Fprintln(os.Stderr, "Error: template: inject:1: unexpected }")
+		return 1
+	}
+	data, err := os.ReadFile(args[slices.Index(args, "--filename")+1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var list struct {
+		Items []map[string]any `json:"items"`
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return printInjected(way, args, list.Items)
+}
+
+func printInjected(way string, args []string, items []map[string]any) int {
+	for i, item := range items {
+		name, _ := mapAt(item, "metadata")["name"].(string)
+		if way == "refuse bad" && name == "bad" {
+			fmt.Fprintln(os.Stderr, "Error: invalid annotation of bad")
+			return 1
+		}
+		for _, t := range podTemplates(item) {
+			forget(t.spec)
+			if t.annotations()[injectKey] == "false" || way == "uninjected" && name == "bad" {
+				continue
+			}
+			fakeInjection(t, args)
+		}
+		items[i] = item
+	}
+	switch way {
+	case "leave out":
+		items = items[2:]
+	case "extra":
+		items = append(items, map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "surprise"}})
+	case "twice":
+		items = append(items, items[0])
+	case "reversed":
+		slices.Reverse(items)
+	}
+	out, err := yaml.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": items})
+	if err != nil {
+		return 1
+	}
+	if way == "warnings" {
+		fmt.Print("WARNING: this is old\n! and: tells you so\n\n")
+	}
+	if way == "garbage" {
+		out = []byte("apiVersion: [\n")
+	}
+	fmt.Print(string(out), "---\n")
+	if way == "warnings" {
+		fmt.Print("done, or so\n")
+	}
+	return 0
+}
+
+// forget drops fields that this istioctl does not know.
+func forget(node any) {
+	switch node := node.(type) {
+	case map[string]any:
+		delete(node, "future")
+		for _, v := range node {
+			forget(v)
+		}
+	case []any:
+		for _, v := range node {
+			forget(v)
+		}
+	}
+}
+
+func fakeInjection(t podTemplate, args []string) {
+	annotations := t.annotations()
+	annotations[statusAnnotation] = status128
+	t.setMeta("annotations", annotations)
+	proxy := map[string]any{
+		"name": proxyContainer, "image": "istio/proxyv2:1.31.0", "args": []any{"proxy", "sidecar"},
+		"env": []any{
+			map[string]any{"name": "ISTIO_META_MESH_ID", "value": strings.Join(args, " ")},
+			map[string]any{"name": "LAST", "value": ""},
+		},
+	}
+	setList(t.spec, "containers", append(listOf(t.spec, "containers"), proxy))
+	setList(t.spec, "volumes", append([]map[string]any{{"name": "istio-envoy"}}, listOf(t.spec, "volumes")...))
+}
