@@ -1,0 +1,119 @@
+// Package rollout gives workloads new pods, many at a time, watches each to its
+// end and judges it by its pods. It knows nothing of Istio versions: what the
+// pods are to run comes with each Move as a promise.
+package rollout
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// Move is one workload that is to get new pods.
+type Move struct {
+	Ref workload.Ref
+	// Seen is the workload as the plan saw it: what is sent when nobody watches
+	// is made from it.
+	Seen *workload.Workload
+	// Change makes what is to be sent, from the workload as it is when its turn
+	// has come. It is nil for workloads whose pods are evicted, and for those
+	// that something else moves and that are only watched (Evict is false).
+	Change func(*workload.Workload) (Change, error)
+	Evict  bool
+	// Promise is what the new pods run.
+	Promise workload.Promise
+	// Force sends the change even where the pods are as promised already: the
+	// template may bear more than what the promise says.
+	Force bool
+	// Resume says that the workload's last restart was ours, for the same
+	// promise, and is not complete: it is followed to its end, and begun anew
+	// where its new pods are in trouble.
+	Resume bool
+	// Gateway workloads go last.
+	Gateway bool
+	// Services are the names of the Services that send traffic to the pods.
+	Services []string
+}
+
+// Change is a patch of a workload, and the one that takes it back.
+type Change struct {
+	Type    types.PatchType
+	Patch   []byte
+	Manager string
+	// Undo has the same type; it is nil where the change cannot be taken back.
+	Undo []byte
+	// Stamp is the value that the pod template's annotation StampKey has while
+	// the change stands; empty where the template bears none.
+	StampKey, Stamp string
+}
+
+// OnFailure says what happens when a workload fails.
+type OnFailure string
+
+// The ways to go on after a failure.
+const (
+	Halt     OnFailure = "halt"     // nothing new starts after MaxFailures
+	Continue OnFailure = "continue" // the others are tried nevertheless
+	Undo     OnFailure = "undo"     // as Halt, and the failed workload's change is taken back
+)
+
+// Options say how workloads are moved.
+type Options struct {
+	// MaxParallel is the number of workloads that move at a time, at least 1.
+	MaxParallel int
+	// Canary is how many go first; the others wait until these are done and
+	// Soak has passed.
+	Canary int
+	Soak   time.Duration
+	// MaxFailures is the number of failures after which nothing new starts.
+	MaxFailures int
+	OnFailure   OnFailure
+	// Timeout is how long a workload may be without progress.
+	Timeout time.Duration
+	// Wait false sends the changes and watches nothing.
+	Wait bool
+	// Patience is how long pods that cannot be created are waited for before
+	// that counts as a failure.
+	Patience time.Duration
+}
+
+// Outcome says how a workload's move ended.
+type Outcome string
+
+// The outcomes.
+const (
+	Done         Outcome = "done"               // its pods are new and as promised
+	Sent         Outcome = "sent"               // the change was sent; nobody watched
+	Failed       Outcome = "failed"             // its new pods do not come up
+	TimedOut     Outcome = "timed out"          // it made no progress for too long
+	Reverted     Outcome = "reverted"           // someone took the change back
+	NotConverged Outcome = "did not converge"   // its pods are new, yet not as promised
+	Skipped      Outcome = "skipped"            // it was not started, or is there no more
+	NotStarted   Outcome = "not started"        // the run ended before its turn
+	InFlight     Outcome = "still moving"       // the run ended while it moved
+	Undone       Outcome = "failed, and undone" // the change was taken back
+)
+
+// Bad says whether the outcome is a failure.
+func (o Outcome) Bad() bool {
+	switch o {
+	case Failed, TimedOut, Reverted, NotConverged, Undone:
+		return true
+	}
+	return false
+}
+
+// Result is how one workload's move ended.
+type Result struct {
+	workload.Ref
+	Outcome Outcome `json:"outcome"`
+	// Message says why, in words; empty for Done.
+	Message string `json:"message,omitempty"`
+	// Started and Ended are the times of its first write and of the verdict.
+	Started time.Time `json:"started,omitzero"`
+	Ended   time.Time `json:"ended,omitzero"`
+	// Sent is true where anything was written.
+	Sent bool `json:"sent"`
+}

@@ -1,0 +1,126 @@
+package sidecars
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// Result is what came of a plan.
+type Result struct {
+	Workloads []rollout.Result `json:"workloads"`
+	Counts    map[string]int   `json:"counts"`
+}
+
+// Apply moves what the plan moves. Its error says how the run as a whole ended:
+// nil where all went well, *gate.Stopped where failures ended it with work
+// left, *gate.Timeout where only time ran out, the context's cause where it was
+// interrupted, and else that some workloads failed. The result is there in
+// every case.
+func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit progress.Emitter) (*Result, error) {
+	moving := p.Moving()
+	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(moving), Message: fmt.Sprintf("%d workloads to move", len(moving))})
+	moves := make([]rollout.Move, 0, len(moving))
+	for i := range moving {
+		moves = append(moves, moveOf(&moving[i], &o))
+	}
+	engine := &rollout.Engine{Cluster: c, Options: o.Rollout, Emit: emit.Emit}
+	results, err := engine.Run(ctx, moves)
+	result := &Result{Workloads: results, Counts: map[string]int{}}
+	for i := range results {
+		result.Counts[string(results[i].Outcome)]++
+	}
+	emit.Emit(progress.Event{Kind: progress.StepFinished, Finished: result.Counts[string(rollout.Done)], Total: len(results), Message: result.summary()})
+	if err != nil {
+		return result, err
+	}
+	return result, result.verdict(engine.Halted())
+}
+
+// moveOf makes the move of an item.
+func moveOf(item *Item, o *Options) rollout.Move {
+	m := rollout.Move{
+		Ref: item.Ref, Seen: item.w, Promise: item.promise, Gateway: item.Gateway,
+		Services: item.services, Evict: item.How == Evict, Force: item.Verdict == Mixed, Resume: item.resume,
+	}
+	if item.How == Restart {
+		target := ""
+		if item.To != nil {
+			target = item.To.Image
+		}
+		m.Change = func(w *workload.Workload) (rollout.Change, error) {
+			return restartPatch(w, o.RestartWith, stamp(o.now(), target, o.User), o.FieldManager)
+		}
+	}
+	return m
+}
+
+// summary says in one line how the workloads fared.
+func (r *Result) summary() string {
+	bad := 0
+	for i := range r.Workloads {
+		if r.Workloads[i].Outcome.Bad() {
+			bad++
+		}
+	}
+	text := fmt.Sprintf("%d done", r.Counts[string(rollout.Done)]+r.Counts[string(rollout.Sent)])
+	for _, part := range []struct {
+		n    int
+		word string
+	}{
+		{bad, "failed"},
+		{r.Counts[string(rollout.Skipped)], "skipped"},
+		{r.Counts[string(rollout.InFlight)], "still moving"},
+		{r.Counts[string(rollout.NotStarted)], "not started"},
+	} {
+		if part.n > 0 {
+			text += fmt.Sprintf(", %d %s", part.n, part.word)
+		}
+	}
+	return text
+}
+
+// verdict turns the workloads' outcomes into the run's error.
+func (r *Result) verdict(halted bool) error {
+	bad, timedOut := 0, 0
+	first := ""
+	for i := range r.Workloads {
+		w := &r.Workloads[i]
+		if !w.Outcome.Bad() {
+			continue
+		}
+		bad++
+		if w.Outcome == rollout.TimedOut {
+			timedOut++
+		}
+		if first == "" {
+			first = w.In() + " " + string(w.Outcome) + ": " + w.Message
+		}
+	}
+	switch {
+	case bad == 0:
+		return nil
+	case bad == timedOut:
+		return &gate.Timeout{Reason: first}
+	case halted:
+		return &gate.Stopped{Reason: fmt.Sprintf("stopped after %s with %d not started; %s", failures(bad), r.Counts[string(rollout.NotStarted)], first)}
+	}
+	return fmt.Errorf("%s of %d; %s", failures(bad), len(r.Workloads), first)
+}
+
+func failures(n int) string {
+	if n == 1 {
+		return "1 failure"
+	}
+	return fmt.Sprintf("%d failures", n)
+}
+
+// DefaultPatience is how long pods that cannot be created are waited for: while
+// istiod is being replaced injection can fail for a moment.
+const DefaultPatience = 10 * time.Second

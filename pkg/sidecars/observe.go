@@ -1,0 +1,205 @@
+package sidecars
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// observation is all that is read of the cluster for a plan.
+type observation struct {
+	inventory *workload.Inventory
+	injectors []mesh.Injector
+	services  map[string][]service // by namespace
+	quotas    map[string][]corev1.ResourceQuota
+	budgets   map[string][]policyv1.PodDisruptionBudget
+	// injections are the injectors' ConfigMaps by revision.
+	injections map[string]injection
+	// selectorKeys are the label keys that injection can depend on; allLabels
+	// is true where they could not all be read.
+	selectorKeys []string
+	allLabels    bool
+	unread       []string
+	mu           sync.Mutex
+}
+
+type service struct {
+	name     string
+	selector labels.Selector
+}
+
+// observe reads the cluster. Only that the pods cannot be read is an error.
+func observe(ctx context.Context, c *cluster.Cluster, o *Options) (*observation, error) {
+	seen := &observation{
+		services: map[string][]service{}, quotas: map[string][]corev1.ResourceQuota{},
+		budgets: map[string][]policyv1.PodDisruptionBudget{}, injections: map[string]injection{},
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		seen.inventory, err = workload.Read(ctx, c, o.Namespace)
+		return err
+	})
+	group.Go(func() error { return seen.readInjectors(ctx, c, o) })
+	group.Go(func() error { return seen.readServices(ctx, c, o.Namespace) })
+	group.Go(func() error { return seen.readQuotas(ctx, c, o.Namespace) })
+	group.Go(func() error { return seen.readProxyConfigs(ctx, c) })
+	if o.Evict {
+		group.Go(func() error { return seen.readBudgets(ctx, c, o.Namespace) })
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	seen.unread = append(seen.unread, seen.inventory.Unread...)
+	slices.Sort(seen.selectorKeys)
+	seen.selectorKeys = slices.Compact(seen.selectorKeys)
+	return seen, nil
+}
+
+// readInjectors reads the webhooks, and the ConfigMap of each revision's
+// injector. Users who may see neither still have the dry run.
+func (s *observation) readInjectors(ctx context.Context, c *cluster.Cluster, o *Options) error {
+	injectors, err := mesh.ReadInjectors(ctx, c.Kube)
+	if err := s.forgive(err, "webhook configurations"); err != nil {
+		return err
+	}
+	if err != nil {
+		s.allLabels = true
+	}
+	s.injectors = injectors
+	revisions := map[string]bool{mesh.DefaultRevision: true}
+	for _, i := range injectors {
+		revisions[i.Revision] = true
+	}
+	keys := mesh.SelectorKeys(injectors)
+	for revision := range revisions {
+		in, err := readInjection(ctx, c.Kube, o.IstioNamespace, revision)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if forgiven := s.forgive(err, "configmaps in "+o.IstioNamespace); forgiven != nil {
+			return fmt.Errorf("read the injector's configuration of revision %s: %w", revision, forgiven)
+		}
+		if err != nil {
+			s.allLabels = true
+			continue
+		}
+		s.injections[revision] = in
+		keys = append(keys, in.LabelKeys...)
+	}
+	s.addKeys(keys)
+	return nil
+}
+
+func (s *observation) addKeys(keys []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.selectorKeys = append(s.selectorKeys, keys...)
+}
+
+// forgive notes what the user may not read; every other error is given back.
+func (s *observation) forgive(err error, what string) error {
+	if !apierrors.IsForbidden(err) {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unread = append(s.unread, what)
+	return nil
+}
+
+func (s *observation) readServices(ctx context.Context, c *cluster.Cluster, namespace string) error {
+	list, err := c.Kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return s.forgive(err, "services")
+	}
+	for i := range list.Items {
+		if svc := &list.Items[i]; len(svc.Spec.Selector) > 0 {
+			s.services[svc.Namespace] = append(s.services[svc.Namespace],
+				service{svc.Name, labels.SelectorFromSet(svc.Spec.Selector)})
+		}
+	}
+	return nil
+}
+
+func (s *observation) readQuotas(ctx context.Context, c *cluster.Cluster, namespace string) error {
+	list, err := c.Kube.CoreV1().ResourceQuotas(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return s.forgive(err, "resourcequotas")
+	}
+	for i := range list.Items {
+		s.quotas[list.Items[i].Namespace] = append(s.quotas[list.Items[i].Namespace], list.Items[i])
+	}
+	return nil
+}
+
+func (s *observation) readBudgets(ctx context.Context, c *cluster.Cluster, namespace string) error {
+	list, err := c.Kube.PolicyV1().PodDisruptionBudgets(namespace).List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil // an API server before 1.21; the eviction itself will tell
+	}
+	if err != nil {
+		return s.forgive(err, "poddisruptionbudgets")
+	}
+	for i := range list.Items {
+		s.budgets[list.Items[i].Namespace] = append(s.budgets[list.Items[i].Namespace], list.Items[i])
+	}
+	return nil
+}
+
+var proxyConfigs = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1beta1", Resource: "proxyconfigs"}
+
+// readProxyConfigs reads which labels ProxyConfigs select pods by: they may
+// choose another image for them.
+func (s *observation) readProxyConfigs(ctx context.Context, c *cluster.Cluster) error {
+	list, err := c.Dynamic.Resource(proxyConfigs).List(ctx, metav1.ListOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case apierrors.IsForbidden(err):
+		s.allLabels = true
+		return nil
+	case err != nil:
+		return fmt.Errorf("list proxyconfigs: %w", err)
+	}
+	for i := range list.Items {
+		raw, err := json.Marshal(list.Items[i].Object["spec"])
+		if err != nil {
+			continue
+		}
+		var spec struct {
+			Selector struct {
+				MatchLabels map[string]string `json:"matchLabels"`
+			} `json:"selector"`
+		}
+		if json.Unmarshal(raw, &spec) == nil {
+			s.addKeys(slices.Collect(maps.Keys(spec.Selector.MatchLabels)))
+		}
+	}
+	return nil
+}
+
+// servicesOf names the Services that send traffic to pods of a template.
+func (s *observation) servicesOf(w *workload.Workload) []string {
+	var names []string
+	for _, svc := range s.services[w.Namespace] {
+		if svc.selector.Matches(labels.Set(w.Template.Labels)) {
+			names = append(names, svc.name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,60 @@
+package sidecars
+
+import (
+	"time"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// Options say which workloads are looked at and how they are moved.
+type Options struct {
+	// Namespace is where to look; "" means all namespaces.
+	Namespace string
+	// IstioNamespace is where the control planes' ConfigMaps are.
+	IstioNamespace string
+	// Selector chooses workloads by their own labels; nil means all.
+	Selector labels.Selector
+	// Only names workloads; empty means all of the namespace.
+	Only []Name
+
+	AllowDowntime bool
+	Evict         bool
+	RestartWith   RestartWith
+	FieldManager  string
+	Force         bool
+	// User is named in the restart's stamp.
+	User    string
+	Rollout rollout.Options
+	Now     func() time.Time
+}
+
+// Name is a workload as the user gave it: kind and name.
+type Name struct {
+	Kind, Name string
+}
+
+// wants says whether the options choose the workload.
+func (o *Options) wants(ref workload.Ref, own map[string]string) bool {
+	if o.Selector != nil && !o.Selector.Matches(labels.Set(own)) {
+		return false
+	}
+	if len(o.Only) == 0 {
+		return true
+	}
+	for _, n := range o.Only {
+		if n.Kind == ref.Kind && n.Name == ref.Name {
+			return true
+		}
+	}
+	return false
+}
+
+func (o *Options) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
+}

@@ -1,0 +1,125 @@
+package sidecars
+
+import (
+	"encoding/json"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// Plan says which workloads would be moved, how, and what it would disturb. It
+// is plain data: the table, the JSON and a dry run print the same Plan.
+type Plan struct {
+	Cluster cluster.Identity `json:"cluster"`
+	// Scope is the namespace, or "all namespaces".
+	Scope string `json:"scope"`
+	// Items are all workloads that have a proxy or should have one, in the order
+	// in which they will be moved, those that stay after those that move.
+	Items    []Item         `json:"workloads"`
+	Refusals []gate.Refusal `json:"refusals"`
+	Warnings []string       `json:"warnings"`
+}
+
+// Item is one workload of a Plan.
+type Item struct {
+	workload.Ref
+	Verdict Verdict `json:"verdict"`
+	Reason  string  `json:"reason,omitempty"`
+	// Lags is true where the proxies are not what the injector gives now.
+	Lags bool `json:"lags"`
+	// Proxies are those that run now, most pods first.
+	Proxies []ProxyCount `json:"proxies"`
+	// To is what new pods will run; nil where that is not known or nothing.
+	To *ProxyForm `json:"to,omitempty"`
+	// Revision serves the workload.
+	Revision string `json:"revision,omitempty"`
+	How      How    `json:"how"`
+	Impact   Impact `json:"impact,omitempty"`
+	// ImpactReason says why the impact is more than none.
+	ImpactReason string `json:"impactReason,omitempty"`
+	// Held is why a workload that lags is not moved by this run although it
+	// could be: an outage that was not allowed, a missing --evict.
+	Held    string `json:"held,omitempty"`
+	Gateway bool   `json:"gateway,omitempty"`
+	Pods    int32  `json:"pods"`
+	Ready   int32  `json:"ready"`
+	// Admission is unknown where no dry run could be made.
+	AdmissionUnknown bool `json:"admissionUnknown,omitempty"`
+
+	w        *workload.Workload
+	promise  workload.Promise
+	services []string
+	resume   bool // its last restart was ours and is not complete
+}
+
+// ProxyCount is a proxy and in how many pods it runs.
+type ProxyCount struct {
+	ProxyForm
+	Pods int32 `json:"pods"`
+	// Sample are the names of some of the pods.
+	Sample []string `json:"sample"`
+}
+
+// ProxyForm is a proxy's image and form.
+type ProxyForm struct {
+	Image   string `json:"image"`
+	Version string `json:"version,omitempty"`
+	Native  bool   `json:"native"`
+}
+
+func formOf(p workload.Proxy) ProxyForm {
+	form := ProxyForm{Image: p.Image, Native: p.Native}
+	if v, ok := mesh.ImageVersion(p.Image); ok {
+		form.Version = v.Original()
+	}
+	return form
+}
+
+// Moving gives the items that the plan moves, in their order.
+func (p *Plan) Moving() []Item {
+	moving := []Item{}
+	for i := range p.Items {
+		if p.Items[i].How != Nothing {
+			moving = append(moving, p.Items[i])
+		}
+	}
+	return moving
+}
+
+// Staying gives the items that lag and are not moved: what is left to a person.
+func (p *Plan) Staying() []Item {
+	staying := []Item{}
+	for i := range p.Items {
+		item := &p.Items[i]
+		if item.How == Nothing && (item.Lags || item.Verdict == Loses || item.Verdict == Frozen) {
+			staying = append(staying, *item)
+		}
+	}
+	return staying
+}
+
+// Count gives the number of items of each verdict.
+func (p *Plan) Count() map[Verdict]int {
+	counts := map[Verdict]int{}
+	for i := range p.Items {
+		counts[p.Items[i].Verdict]++
+	}
+	return counts
+}
+
+// MarshalJSON gives empty lists rather than null.
+func (p Plan) MarshalJSON() ([]byte, error) {
+	type plain Plan
+	if p.Items == nil {
+		p.Items = []Item{}
+	}
+	if p.Refusals == nil {
+		p.Refusals = []gate.Refusal{}
+	}
+	if p.Warnings == nil {
+		p.Warnings = []string{}
+	}
+	return json.Marshal(plain(p))
+}

@@ -1,0 +1,124 @@
+package sidecars
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// parallelQuestions is how many dry runs are under way at a time: enough to
+// keep the injector busy, few enough for the API server's fairness.
+const parallelQuestions = 32
+
+// subject is a workload on its way through a plan.
+type subject struct {
+	facts
+	item  Item
+	key   string
+	asked *corev1.Pod // the pod that was last asked for
+}
+
+// asker asks the API server what it would make of pods.
+type asker struct {
+	c       *cluster.Cluster
+	manager string
+	// down holds the revisions whose injector did not answer: after the first
+	// ten seconds nobody is asked again.
+	down sync.Map
+	// closed is set where no dry run can be made at all: no permission.
+	closed atomic.Pointer[answer]
+}
+
+// askShared asks one question for all subjects with the same key, and gives
+// every subject its answer.
+func (a *asker) askShared(ctx context.Context, subjects []*subject) error {
+	groups := map[string][]*subject{}
+	for _, s := range subjects {
+		groups[s.key] = append(groups[s.key], s)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelQuestions)
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		members := groups[key]
+		group.Go(func() error {
+			given := a.ask(ctx, members[0])
+			for _, m := range members {
+				m.Answer = given
+			}
+			return ctx.Err()
+		})
+	}
+	return group.Wait()
+}
+
+// askEach asks for each subject that has not been asked for itself: whether
+// its own new pod would be admitted.
+func (a *asker) askEach(ctx context.Context, subjects []*subject) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelQuestions)
+	for _, s := range subjects {
+		if s.asked != nil {
+			continue
+		}
+		group.Go(func() error {
+			shared := s.Answer
+			s.Answer = a.ask(ctx, s)
+			if !s.Answer.HasProxy && s.Answer.Outcome != answered {
+				// What it would run is known from the shared answer.
+				s.Answer.HasProxy, s.Answer.Proxy, s.Answer.Guessed = shared.HasProxy, shared.Proxy, shared.Guessed
+			}
+			return ctx.Err()
+		})
+	}
+	return group.Wait()
+}
+
+func (a *asker) ask(ctx context.Context, s *subject) answer {
+	revision := ""
+	if len(s.Serving) > 0 {
+		revision = s.Serving[0].Revision
+	}
+	if given, ok := a.down.Load(revision); ok {
+		if known, ok := given.(answer); ok {
+			return known
+		}
+	}
+	if closed := a.closed.Load(); closed != nil {
+		return *closed
+	}
+	node := ""
+	if s.Pods != nil {
+		node = s.Pods.Node
+	}
+	s.asked = s.W.PodOf(node)
+	given := ask(ctx, a.c.Kube, s.asked, a.manager)
+	switch given.Outcome {
+	case injectorDown:
+		a.down.Store(revision, given)
+	case notAllowed:
+		a.closed.Store(&given)
+	}
+	return given
+}
+
+// guess completes an answer that says nothing of the proxy from the
+// configuration of the injector that serves the workload.
+func (s *subject) guess(injections map[string]injection, revision string) {
+	if s.Answer.Outcome == answered || s.Answer.HasProxy {
+		return
+	}
+	in, ok := injections[revision]
+	if !ok || in.Tag == "" {
+		return
+	}
+	s.Answer.HasProxy, s.Answer.Guessed = true, true
+	s.Answer.Proxy = workload.Proxy{Image: in.imageFor(&s.W.Template)}
+}
