@@ -1,0 +1,57 @@
+package crds
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
+)
+
+// replace does the legacy procedure: the release istio-init is deleted, Jobs
+// that bear the new chart's names go, and the new chart is installed under the
+// same name. Its Jobs apply the definitions. A run that stopped in between goes
+// on with the installation.
+func (r *run) replace(ctx context.Context) error {
+	object := progress.Object{Kind: "release", Namespace: r.Release.Namespace, Name: r.Release.Name}
+	if r.Action == Replace {
+		r.emit.Emit(progress.Event{Kind: progress.Started, Object: object, Message: "deleting " + r.Release.ChartFrom + "; the definitions stay"})
+		if err := helm.Uninstall(ctx, r.c, *r.work.release, r.o.timeout()); err != nil {
+			return err
+		}
+	}
+	if err := removeJobs(ctx, r.c, r.Release.Namespace, r.work.jobs, r.o.timeout()); err != nil {
+		return err
+	}
+	if err := r.ensureNamespace(ctx); err != nil {
+		return err
+	}
+	r.emit.Emit(progress.Event{Kind: progress.Waiting, Object: object, Message: "installing " + r.Release.ChartTo + " and waiting for its Jobs"})
+	_, err := helm.Install(ctx, r.c, r.Release.Namespace, r.Release.Name, r.work.chart, r.work.values, helm.ApplyOptions{
+		ServerSide: "false", TakeOwnership: true, WaitForJobs: true, Timeout: r.o.timeout(),
+		Description: "Installed for Istio " + r.Tag,
+	})
+	if err != nil {
+		return fmt.Errorf("%w; see kubectl get jobs,pods --namespace %s, and run the same command again once the cause is gone", err, r.Release.Namespace)
+	}
+	r.emit.Emit(progress.Event{Kind: progress.Done, Object: object, Message: "is " + r.Release.ChartTo + ", its Jobs are complete"})
+	return nil
+}
+
+// ensureNamespace makes the namespace of a release that is not there yet.
+func (r *run) ensureNamespace(ctx context.Context) error {
+	_, err := r.c.Kube.CoreV1().Namespaces().Get(ctx, r.Release.Namespace, metav1.GetOptions{})
+	if err == nil || !apierrors.IsNotFound(err) {
+		return nil // no right to read it is no reason to stop: the installation tells
+	}
+	_, err = r.c.Kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: r.Release.Namespace}},
+		metav1.CreateOptions{FieldManager: r.o.fieldManager()})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create namespace %s: %w", r.Release.Namespace, err)
+	}
+	return nil
+}
