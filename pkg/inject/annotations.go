@@ -42,9 +42,14 @@ func (w *work) restoreAnnotations(r record, firstApp string, agentPorts map[stri
 	w.setMeta("annotations", a)
 }
 
-// writesDefaultContainer: since 1.9 (logs) and 1.10.
+// writesDefaultContainer: the logs one since 1.9, the other since 1.10; to 1.13,
+// and by the gateway template always, only where the pod has one container.
 func (w *work) writesDefaultContainer() bool {
-	return w.era.since(9) && w.role != ""
+	if w.role == "" || !w.era.since(9) {
+		return false
+	}
+	single := len(appContainers(w.env)) <= 1
+	return single || w.role == "sidecar" && !w.era.before(14)
 }
 
 // proxyless gRPC templates set rewriteAppHTTPProbers to "false" themselves.

@@ -47,6 +47,8 @@ func injectionEra(status sidecarStatus, env map[string]string, canonicalLabel bo
 		return era{15, newest}
 	case status.Revision != nil && volumes[workloadSocketVolume]:
 		return era{14, newest}
+	case status.Revision != nil && ports: // the templates with a proxy have the socket since 1.14
+		return era{11, 13}
 	case status.Revision != nil:
 		return era{11, newest}
 	case status.Version == nil:
