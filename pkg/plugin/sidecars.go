@@ -1,0 +1,196 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/sidecars"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+const sidecarsExample = `  # What would be moved in this namespace, how, and what it would disturb
+  kubectl istio-upgrade sidecars -n shop --dry-run
+
+  # Move everything that is stale, in all namespaces, one workload first
+  kubectl istio-upgrade sidecars -A --canary 1 --soak 2m
+
+  # One workload alone
+  kubectl istio-upgrade sidecars deployment/web -n shop`
+
+// workloadFlags are the flags that choose workloads and say how they move.
+type workloadFlags struct {
+	all           bool
+	selector      string
+	maxParallel   int
+	canary        int
+	soak          time.Duration
+	maxFailures   int
+	onFailure     string
+	allowDowntime bool
+	evict         bool
+	restartWith   string
+}
+
+func (f *workloadFlags) add(flags *pflag.FlagSet) {
+	flags.BoolVarP(&f.all, "all-namespaces", "A", false, "Look at all namespaces")
+	flags.StringVarP(&f.selector, "selector", "l", "", "Label selector of the workloads, as in -l app=web")
+	flags.IntVar(&f.maxParallel, "max-parallel", 10, "How many workloads move at a time")
+	flags.IntVar(&f.canary, "canary", 0, "How many workloads go first and alone")
+	flags.DurationVar(&f.soak, "soak", 0, "How long to wait after the canary before the rest")
+	flags.IntVar(&f.maxFailures, "max-failures", 1, "After how many failures nothing new starts")
+	flags.StringVar(&f.onFailure, "on-failure", string(rollout.Halt), "halt, continue or undo: what to do when a workload fails")
+	flags.BoolVar(&f.allowDowntime, "allow-downtime", false, "Also move workloads whose own strategy allows that no pod is ready")
+	flags.BoolVar(&f.evict, "evict", false, "Evict, one at a time, the pods of workloads that do not replace them by themselves")
+	flags.StringVar(&f.restartWith, "restart-with", string(sidecars.RestartByAnnotation), "annotation or grace-period: what in the pod template triggers the restart")
+}
+
+func (f *workloadFlags) validate() error {
+	switch {
+	case f.maxParallel < 1:
+		return usagef("--max-parallel must be at least 1")
+	case f.canary < 0:
+		return usagef("--canary must not be negative")
+	case f.soak < 0:
+		return usagef("--soak must not be negative")
+	case f.soak > 0 && f.canary == 0:
+		return usagef("--soak needs --canary")
+	case f.maxFailures < 1:
+		return usagef("--max-failures must be at least 1")
+	case !slices.Contains([]string{string(rollout.Halt), string(rollout.Continue), string(rollout.Undo)}, f.onFailure):
+		return usagef("--on-failure is halt, continue or undo, not %q", f.onFailure)
+	case !slices.Contains([]string{string(sidecars.RestartByAnnotation), string(sidecars.RestartByGracePeriod)}, f.restartWith):
+		return usagef("--restart-with is annotation or grace-period, not %q", f.restartWith)
+	}
+	if _, err := labels.Parse(f.selector); err != nil {
+		return usagef("-l %s: %w", f.selector, err)
+	}
+	return nil
+}
+
+// options gives the step's options for a connection.
+func (f *workloadFlags) options(s *session, c *cluster.Cluster, change *changeFlags, names []sidecars.Name) sidecars.Options {
+	namespace := c.Namespace
+	if f.all {
+		namespace = ""
+	}
+	selector, _ := labels.Parse(f.selector) // validate has parsed it
+	return sidecars.Options{
+		Namespace: namespace, IstioNamespace: s.istioNamespace, Selector: selector, Only: names,
+		AllowDowntime: f.allowDowntime, Evict: f.evict, RestartWith: sidecars.RestartWith(f.restartWith),
+		FieldManager: change.fieldManager, Force: change.force, User: c.User, Now: time.Now,
+		Rollout: rollout.Options{
+			MaxParallel: f.maxParallel, Canary: f.canary, Soak: f.soak, MaxFailures: f.maxFailures,
+			OnFailure: rollout.OnFailure(f.onFailure), Timeout: change.timeout, Wait: change.wait,
+			Patience: sidecars.DefaultPatience,
+		},
+	}
+}
+
+type sidecarsOptions struct {
+	*session
+	changeFlags
+	workloadFlags
+	names []sidecars.Name
+}
+
+func newSidecarsCommand(s *session) *cobra.Command {
+	o := &sidecarsOptions{session: s}
+	cmd := &cobra.Command{
+		Use:   "sidecars [TYPE/NAME...]",
+		Short: "Give every workload the new proxy (step 3)",
+		Long: `Give every workload the new proxy (step 3).
+
+Finds the workloads whose proxies are not those that their injector gives now,
+shows for each how it would be moved and what that would disturb, and moves them
+many at a time, watched to their end. Run again, it goes on where it stopped:
+what is stale is asked of the cluster.`,
+		Example: sidecarsExample,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.complete(args); err != nil {
+				return err
+			}
+			return o.run(cmd.Context())
+		},
+	}
+	o.changeFlags.add(cmd.Flags())
+	o.workloadFlags.add(cmd.Flags())
+	return cmd
+}
+
+func (o *sidecarsOptions) complete(args []string) error {
+	if err := o.changeFlags.validate(); err != nil {
+		return err
+	}
+	if err := o.workloadFlags.validate(); err != nil {
+		return err
+	}
+	if o.all && *o.config.Namespace != "" {
+		return usagef("-A and -n exclude each other")
+	}
+	if o.all && len(args) > 0 {
+		return usagef("-A and TYPE/NAME exclude each other")
+	}
+	for _, arg := range args {
+		kind, name, ok := strings.Cut(arg, "/")
+		parsed, known := workload.ParseKind(kind)
+		switch {
+		case !ok || name == "":
+			return usagef("name a workload as TYPE/NAME, as in deployment/web, not %q", arg)
+		case !known:
+			return usagef("%q is no kind of workload", kind)
+		}
+		o.names = append(o.names, sidecars.Name{Kind: parsed, Name: name})
+	}
+	return nil
+}
+
+func (o *sidecarsOptions) run(ctx context.Context) error {
+	c, err := o.connect()
+	if err != nil {
+		return err
+	}
+	a, err := sidecarsAction(ctx, c, o.workloadFlags.options(o.session, c, &o.changeFlags, o.names))
+	if err != nil {
+		return err
+	}
+	return o.changeFlags.run(ctx, o.session, c.Identity(), a)
+}
+
+// sidecarsAction plans the step.
+func sidecarsAction(ctx context.Context, c *cluster.Cluster, options sidecars.Options) (action, error) {
+	plan, err := sidecars.NewPlan(ctx, c, options)
+	if err != nil {
+		return action{}, err
+	}
+	moving := plan.Moving()
+	a := action{
+		step: "sidecars", plan: plan, refusals: plan.Refusals, left: plan.Staying(),
+		empty: len(moving) == 0, nothing: "Nothing to move: every proxy that can be moved is up to date.",
+		prompt: fmt.Sprintf("Move %s in %s?", plural(len(moving), "workload"), plan.Scope),
+		show:   sidecarsTable(plan),
+		apply: func(ctx context.Context, emit progress.Emitter) (any, error) {
+			return sidecars.Apply(ctx, c, plan, options, emit)
+		},
+	}
+	for i := range moving {
+		a.names = append(a.names, moving[i].String())
+	}
+	return a, nil
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
