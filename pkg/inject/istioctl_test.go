@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,7 +39,7 @@ func chartSettings(t *testing.T, istioctl *Istioctl, set ...string) Settings {
 	data := map[string]map[string]string{}
 	for _, obj := range readObjects(t, file) {
 		if obj.GetKind() == "ConfigMap" {
-			data[obj.GetName()], _, _ = unstructured.NestedStringMap(obj.Object, "data")
+			data[strings.TrimSuffix(obj.GetName(), "-canary")], _, _ = unstructured.NestedStringMap(obj.Object, "data")
 		}
 	}
 	settings, err := SettingsFromData("default", data[injectorConfigMap], data[meshConfigMap])
@@ -160,4 +161,72 @@ func byRelease(pairs []pair) map[string][]pair {
 		out[p.release] = append(out[p.release], p)
 	}
 	return out
+}
+
+// richTemplate has one of everything that injection touches.
+const richTemplate = `
+metadata:
+  name: kept
+  labels: {app: web, version: v2, team: a, security.istio.io/tlsMode: disabled}
+  annotations: {prometheus.io/scrape: "true", prometheus.io/port: "9102", note: mine, traffic.sidecar.istio.io/excludeOutboundPorts: "3306", sidecar.istio.io/proxyCPU: 10m}
+spec:
+  serviceAccountName: web
+  securityContext: {fsGroup: 2000, sysctls: [{name: net.core.somaxconn, value: "1024"}]}
+  dnsConfig: {searches: [corp], options: [{name: ndots, value: "4"}]}
+  imagePullSecrets: [{name: mine}]
+  initContainers:
+  - {name: migrate, image: web, command: [migrate]}
+  - name: helper
+    image: helper
+    restartPolicy: Always
+    ports: [{name: probe, containerPort: 7000}]
+    startupProbe: {tcpSocket: {port: probe}, failureThreshold: 9}
+    readinessProbe: {grpc: {port: 7001, service: ready}}
+  containers:
+  - name: web
+    image: web
+    ports: [{name: https, containerPort: 8443}, {name: metrics, containerPort: 9102}]
+    readinessProbe: {httpGet: {path: /ready, port: https, scheme: HTTPS, httpHeaders: [{name: X-A, value: b}]}, timeoutSeconds: 4}
+    livenessProbe: {tcpSocket: {port: 1234}, periodSeconds: 7}
+    startupProbe: {exec: {command: ["true"]}}
+    lifecycle:
+      preStop: {httpGet: {path: /drain, port: metrics}}
+      postStart: {tcpSocket: {port: 8444, host: 127.0.0.1}}
+    resources: {limits: {cpu: 3000m, memory: 1024Mi}}
+    volumeMounts: [{name: data, mountPath: /data}]
+  - {name: second, image: second, livenessProbe: {grpc: {port: 9000}}}
+  volumes: [{name: data, emptyDir: {}}]`
+
+// TestRoundTrip: what the real istioctl injects under many settings, Uninject
+// takes out again.
+func TestRoundTrip(t *testing.T) {
+	istioctl := realIstioctl(t)
+	for name, set := range map[string][]string{
+		"defaults": nil,
+		"cni":      {"components.cni.enabled=true"},
+		"hold":     {"values.global.proxy.holdApplicationUntilProxyStarts=true"},
+		"secrets":  {"values.global.imagePullSecrets[0]=theirs"},
+		"network":  {"values.global.network=net1"},
+		"revision": {"revision=canary"},
+	} {
+		for _, native := range []bool{false, true} {
+			settings := chartSettings(t, istioctl, set...)
+			settings.Native = native
+			original := object(t, deployment(richTemplate))
+			results, err := Reinject(t.Context(), istioctl, settings, []*unstructured.Unstructured{original})
+			if err != nil || results[0].Err != nil {
+				t.Fatal(err, results)
+			}
+			if found, ok := Injected(results[0].After); !ok || found.Native != native {
+				t.Errorf("%s: injected %v, native %v, want %v", name, ok, found.Native, native)
+			}
+			clean, result, err := Uninject(results[0].After)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(meaning(t, original), meaning(t, clean)); diff != "" {
+				t.Errorf("%s, native %v: (-want +got):\n%s\n%v", name, native, diff, result.Notes)
+			}
+		}
+	}
 }
