@@ -26,7 +26,10 @@ type carrier struct {
 	owner  string // of the template, for the proxy's environment; empty where istioctl gets it right
 }
 
-func newCarrier(t podTemplate, key string) carrier {
+// newCarrier makes the carrier of a template. Of its metadata it changes what
+// stands between kube-inject and what the injector would do: the opt-out of a
+// workload that carries a sidecar by hand (ours), and the choice of templates.
+func newCarrier(t podTemplate, key string, config injectConfig, ours bool) carrier {
 	owner := &unstructured.Unstructured{Object: t.owner}
 	group, _, _ := strings.Cut(owner.GetAPIVersion(), "/")
 	if !strings.Contains(owner.GetAPIVersion(), "/") {
@@ -54,7 +57,44 @@ func newCarrier(t podTemplate, key string) carrier {
 		c.owner = ownerPath(owner)
 	}
 	c.object.SetUID(types.UID(key))
+	c.prepare(config, ours)
 	return c
+}
+
+func (c carrier) prepare(config injectConfig, ours bool) {
+	t := podTemplates(c.object.Object)[0]
+	annotations, labels := t.annotations(), t.labels()
+	if ours {
+		for _, m := range []map[string]string{annotations, labels} {
+			if m[injectKey] == "false" {
+				delete(m, injectKey)
+			}
+		}
+	}
+	if templates := config.templatesFor(annotations[templatesAnnotation]); templates != "" {
+		annotations[templatesAnnotation] = templates
+	}
+	t.setMeta("annotations", annotations)
+	t.setMeta("labels", labels)
+}
+
+// restoreMeta takes prepare back in a result's metadata, and adds what the injector
+// adds to every pod.
+func restoreMeta(annotations, labels map[string]string, own podTemplate, config injectConfig) {
+	for k, v := range config.InjectedAnnotations {
+		annotations[k] = v
+	}
+	was := own.annotations()
+	for _, key := range []string{injectKey, templatesAnnotation} {
+		if v, had := was[key]; had {
+			annotations[key] = v
+		} else {
+			delete(annotations, key)
+		}
+	}
+	if v, had := own.labels()[injectKey]; had {
+		labels[injectKey] = v
+	}
 }
 
 func wrap(apiVersion, kind string, metadata map[string]any, key string, template map[string]any) *unstructured.Unstructured {

@@ -66,6 +66,9 @@ func TestReinjectCorpus(t *testing.T) {
 				}
 				before, after := readObjects(t, p.original), readObjects(t, p.result)
 				for i := range before {
+					if optsOut(before[i]) { // kube-inject injects a manual sidecar's owner only
+						continue
+					}
 					if len(podTemplates(before[i].Object)) > 0 {
 						names = append(names, p.name)
 						originals, injected = append(originals, before[i]), append(injected, after[i])
@@ -132,6 +135,15 @@ func rounds(t *testing.T, istioctl *Istioctl, settings Settings, release string,
 			t.Errorf("%s/%s: ten rounds changed it (-first +last):\n%s", release, kept[i], diff)
 		}
 	}
+}
+
+func optsOut(obj *unstructured.Unstructured) bool {
+	for _, t := range podTemplates(obj.Object) {
+		if t.annotations()[injectKey] == "false" || t.labels()[injectKey] == "false" {
+			return true
+		}
+	}
+	return false
 }
 
 // templateOnly leaves the pod templates of an object: the rest of an injected
@@ -227,6 +239,51 @@ func TestRoundTrip(t *testing.T) {
 			if diff := cmp.Diff(meaning(t, original), meaning(t, clean)); diff != "" {
 				t.Errorf("%s, native %v: (-want +got):\n%s\n%v", name, native, diff, result.Notes)
 			}
+		}
+	}
+}
+
+// TestConfigFormats: injector configurations of all eras, and what kube-inject
+// with files passes over in them.
+func TestConfigFormats(t *testing.T) {
+	istioctl := realIstioctl(t)
+	old := "containers:\n- name: istio-proxy\n  image: old/proxy:1\n  args: [proxy, sidecar]\n{{ if true }}\nvolumes:\n- name: istio-envoy\n{{ end }}\n"
+	indented := "  " + strings.ReplaceAll(strings.TrimSpace(old), "\n", "\n  ")
+	pod := "spec:\n" + indented
+	extra := "metadata:\n  labels: {extra: yes}\nspec:\n  containers:\n  - {name: extra, image: extra}"
+	block := func(s string) string { return "|\n    " + strings.ReplaceAll(s, "\n", "\n    ") + "\n" }
+	for name, tc := range map[string]struct {
+		config, templates string
+		extra             bool
+	}{
+		"policy and template":    {config: "policy: enabled\ntemplate: |\n" + indented + "\n"},
+		"a bare template of old": {config: old},
+		"a bare template":        {config: pod},
+		"templates":              {config: "policy: enabled\ntemplates:\n  sidecar: " + block(pod)},
+		"default templates":      {config: "defaultTemplates: [sidecar, more]\ntemplates:\n  sidecar: " + block(pod) + "  more: " + block(strings.ReplaceAll(extra, "yes", `"yes"`)), extra: true},
+		"an alias":               {config: "aliases: {both: [sidecar, more]}\ntemplates:\n  sidecar: " + block(pod) + "  more: " + block(strings.ReplaceAll(extra, "yes", `"yes"`)), templates: "both", extra: true},
+	} {
+		settings := chartSettings(t, istioctl)
+		settings.InjectConfig = tc.config
+		original := object(t, deployment("metadata: {labels: {app: web}}\nspec: {containers: [{name: web, image: web}]}"))
+		template := podTemplates(original.Object)[0]
+		if tc.templates != "" {
+			template.setMeta("annotations", map[string]string{templatesAnnotation: tc.templates})
+		}
+		results, err := Reinject(t.Context(), istioctl, settings, []*unstructured.Unstructured{original})
+		if err != nil || results[0].Err != nil {
+			t.Errorf("%s: %v %v", name, err, results)
+			continue
+		}
+		after := podTemplates(results[0].After.Object)[0]
+		if got := results[0].Added[0].Version; got != "1" {
+			t.Errorf("%s: proxy %q", name, got)
+		}
+		if has := after.labels()["extra"] == "yes" && findContainer(listOf(after.spec, "containers"), "extra") != nil; has != tc.extra {
+			t.Errorf("%s: the extra template: %v, want %v", name, has, tc.extra)
+		}
+		if got := after.annotations()[templatesAnnotation]; got != tc.templates {
+			t.Errorf("%s: the choice of templates became %q", name, got)
 		}
 	}
 }

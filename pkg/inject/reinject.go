@@ -43,14 +43,18 @@ func Reinject(ctx context.Context, istioctl *Istioctl, settings Settings, object
 			continue
 		}
 		for _, j := range own {
-			j.of = i
+			j.of, j.ours = i, len(out[i].Removed) > 0
 		}
 		jobs = append(jobs, own...)
 	}
 	for n, j := range jobs {
 		j.key = "istio-upgrade-" + strconv.Itoa(n)
 	}
-	if err := (&injector{istioctl: istioctl, settings: settings}).run(ctx, jobs); err != nil {
+	in := &injector{istioctl: istioctl, settings: settings}
+	if !settings.Webhook {
+		in.config = parseConfig(settings.InjectConfig)
+	}
+	if err := in.run(ctx, jobs); err != nil {
 		return nil, err
 	}
 	for _, j := range jobs {
@@ -66,7 +70,8 @@ func Reinject(ctx context.Context, istioctl *Istioctl, settings Settings, object
 
 // job is one pod template to be injected.
 type job struct {
-	of       int // index of its object
+	of       int  // index of its object
+	ours     bool // the object carried a sidecar by hand
 	key      string
 	template podTemplate // in a copy, without a sidecar; the result is written into it
 	base     *unstructured.Unstructured
@@ -90,6 +95,11 @@ func (r *Reinjected) prepare() ([]*job, error) {
 	templates := podTemplates(clean.Object)
 	if len(templates) == 0 {
 		return nil, fmt.Errorf("%s has no pod template to inject", objectName(clean.Object))
+	}
+	for _, t := range templates {
+		if len(r.Removed) > 0 && (t.annotations()[injectKey] == "false" || t.labels()[injectKey] == "false") {
+			r.Notes = append(r.Notes, Note{objectName(clean.Object), t.field(injectKey), "is false, which keeps the webhook away and stays; the sidecar injected by hand is renewed"})
+		}
 	}
 	if applied, ok := r.lastApplied(); ok {
 		templates = append(templates, podTemplates(applied.Object)...)
@@ -145,6 +155,7 @@ func (r *Reinjected) finish() {
 type injector struct {
 	istioctl *Istioctl
 	settings Settings
+	config   injectConfig
 }
 
 // run injects all jobs in one process. Where istioctl refuses, a workload that
@@ -195,7 +206,7 @@ func (in *injector) attempt(ctx context.Context, jobs []*job) error {
 	objects := make([]*unstructured.Unstructured, 0, 2*len(jobs))
 	carriers := make([]carrier, len(jobs))
 	for i, j := range jobs {
-		carriers[i] = newCarrier(j.template, j.key)
+		carriers[i] = newCarrier(j.template, j.key, in.config, j.ours)
 		objects = append(objects, carriers[i].object, carriers[i].untouched(j.key+"-untouched"))
 	}
 	results, err := in.istioctl.KubeInject(ctx, in.settings, objects)
@@ -204,13 +215,13 @@ func (in *injector) attempt(ctx context.Context, jobs []*job) error {
 	}
 	for i, j := range jobs {
 		j.result, j.base = results[2*i], results[2*i+1]
-		j.err = j.apply(carriers[i], in.settings)
+		j.err = j.apply(carriers[i], in)
 	}
 	return nil
 }
 
 // apply writes istioctl's change into the job's template.
-func (j *job) apply(c carrier, settings Settings) error {
+func (j *job) apply(c carrier, in *injector) error {
 	if _, found := Injected(j.result); !found {
 		return errors.New("istioctl kube-inject gave it back without a sidecar" + skipReason(j.template))
 	}
@@ -222,7 +233,7 @@ func (j *job) apply(c carrier, settings Settings) error {
 	if err != nil {
 		return err
 	}
-	c.complete(changed[0], j.template, settings)
+	c.complete(changed[0], j.template, in.settings)
 
 	own := j.template
 	spec, _ := graft(own.spec, base.spec, changed[0].spec).(map[string]any)
@@ -230,8 +241,10 @@ func (j *job) apply(c carrier, settings Settings) error {
 	for k, v := range spec {
 		own.spec[k] = v
 	}
-	own.setMeta("annotations", changed[0].annotations())
-	own.setMeta("labels", changed[0].labels())
+	annotations, labels := changed[0].annotations(), changed[0].labels()
+	restoreMeta(annotations, labels, own, in.config)
+	own.setMeta("annotations", annotations)
+	own.setMeta("labels", labels)
 	return nil
 }
 
@@ -259,6 +272,11 @@ func skipReason(t podTemplate) string {
 		if values[injectKey] == "false" {
 			return ": " + injectKey + " is false"
 		}
+	}
+	namespace := (&unstructured.Unstructured{Object: t.owner}).GetNamespace()
+	switch namespace {
+	case "kube-system", "kube-public", "kube-node-lease", "local-path-storage":
+		return ": no injector serves " + namespace
 	}
 	return ""
 }

@@ -292,3 +292,70 @@ func TestSameMinor(t *testing.T) {
 		}
 	}
 }
+
+// TestOptOut: a workload that carries a sidecar by hand and keeps the webhook
+// away is injected again; one without a sidecar is not.
+func TestOptOut(t *testing.T) {
+	istioctl := fakeIstioctl(t, "well")
+	plain := named(t, "Deployment", "one")
+	template := podTemplates(plain.Object)[0]
+	template.setMeta("annotations", map[string]string{injectKey: "false"})
+	template.setMeta("labels", map[string]string{injectKey: "false"})
+	manual := withSidecar(t, plain.DeepCopy(), status112, nil, nil, false)
+	results, err := Reinject(t.Context(), istioctl, testSettings, []*unstructured.Unstructured{plain, manual})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if results[0].Err == nil || !strings.Contains(results[0].Err.Error(), "sidecar.istio.io/inject is false") {
+		t.Errorf("error %v", results[0].Err)
+	}
+	if results[1].Err != nil {
+		t.Fatal(results[1].Err)
+	}
+	after := podTemplates(results[1].After.Object)[0]
+	if len(results[1].Added) != 1 || after.annotations()[injectKey] != "false" || after.labels()[injectKey] != "false" {
+		t.Errorf("%+v", results[1])
+	}
+}
+
+// TestWebhookMode: the injector sees a pod without a name; its owner is put back.
+func TestWebhookMode(t *testing.T) {
+	istioctl := fakeIstioctl(t, "webhook")
+	settings := Settings{Revision: "canary", Webhook: true}
+	results, err := Reinject(t.Context(), istioctl, settings, []*unstructured.Unstructured{named(t, "Deployment", "one")})
+	if err != nil || results[0].Err != nil {
+		t.Fatal(err, results)
+	}
+	text := toYAML(t, results[0].After.Object)
+	if !strings.Contains(text, "kubernetes://apis/apps/v1/namespaces/shop/deployments/one") || strings.Contains(text, "--injectConfigFile") {
+		t.Error(text)
+	}
+	if _, err := Reinject(t.Context(), fakeIstioctl(t, "well"), settings, []*unstructured.Unstructured{named(t, "Deployment", "one")}); err == nil || !strings.Contains(err.Error(), "cannot ask the webhook") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTemplatesFor(t *testing.T) {
+	c := injectConfig{DefaultTemplates: []string{"sidecar", "extra"}, Aliases: map[string][]string{"both": {"sidecar", "spire"}}}
+	for in, want := range map[string]string{"": "sidecar,extra", "both": "sidecar,spire", "gateway": "", "both,extra": "sidecar,spire,extra"} {
+		if got := c.templatesFor(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	if got := (injectConfig{DefaultTemplates: []string{"sidecar"}}).templatesFor(""); got != "" {
+		t.Errorf("the default needs no annotation, got %q", got)
+	}
+}
+
+func TestModernConfig(t *testing.T) {
+	for _, tc := range []struct{ name, in, want string }{
+		{"templates", "templates:\n  sidecar: x\n", "templates:\n  sidecar: x\n"},
+		{"policy and template", "policy: enabled\ntemplate: |\n  containers:\n  - name: {{ .X }}\n", "spec:\n  containers:\n  - name: {{ .X }}\n"},
+		{"a bare template of today", "{{ if .X }}\nspec:\n  containers: []\n{{ end }}\n", "{{ if .X }}\nspec:\n  containers: []\n{{ end }}\n"},
+		{"a bare template of old", "{{ if .X }}\ncontainers: []\n\n{{ end }}\n", "spec:\n  {{ if .X }}\n  containers: []\n\n  {{ end }}\n"},
+	} {
+		if got := modernConfig(tc.in); got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}

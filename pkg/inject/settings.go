@@ -132,8 +132,12 @@ func (s Settings) arguments(dir string, flags map[string]bool) ([]string, error)
 		if missing := s.Missing(); len(missing) > 0 {
 			return nil, fmt.Errorf("without a cluster istioctl needs all of its settings; missing: %s", strings.Join(missing, ", "))
 		}
+		config := s.InjectConfig
+		if flags["webhookConfig"] { // 1.10 and later
+			config = modernConfig(config)
+		}
 		for _, f := range []struct{ flag, value string }{
-			{"injectConfigFile", s.InjectConfig}, {"meshConfigFile", s.MeshConfig}, {"valuesFile", s.Values},
+			{"injectConfigFile", config}, {"meshConfigFile", s.MeshConfig}, {"valuesFile", s.Values},
 		} {
 			if !flags[f.flag] {
 				if f.flag == "valuesFile" { // before 1.2 values were rendered into the template

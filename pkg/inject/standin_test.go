@@ -40,6 +40,9 @@ func playIstioctl(way string, args []string) int {
 		if way == "no revision flag" {
 			help = strings.ReplaceAll(help, "      --revision string\n", "")
 		}
+		if way == "webhook" {
+			help += "      --webhookConfig string\n"
+		}
 		if way == "no istioctl" {
 			help = "usage: something else\n"
 		}
