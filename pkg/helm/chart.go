@@ -134,3 +134,24 @@ func absent(component Component, version, from string, have []string) error {
 
 // String gives the chart as helm list names it.
 func (c *Chart) String() string { return fmt.Sprintf("%s-%s", c.Name, c.Version) }
+
+// Texts gives the chart's templates and files, subcharts included.
+func (c *Chart) Texts() []string {
+	var texts []string
+	var add func(*chart.Chart)
+	add = func(ch *chart.Chart) {
+		for _, file := range ch.Templates {
+			texts = append(texts, string(file.Data))
+		}
+		for _, file := range ch.Files {
+			if !strings.HasSuffix(file.Name, ".md") {
+				texts = append(texts, string(file.Data))
+			}
+		}
+		for _, sub := range ch.Dependencies() {
+			add(sub)
+		}
+	}
+	add(c.Chart)
+	return texts
+}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
+	"time"
 
 	"helm.sh/helm/v4/pkg/action"
 	"helm.sh/helm/v4/pkg/cli"
@@ -58,14 +60,42 @@ type carrier struct {
 	adjust Adjust
 }
 
-// Update lets adjust look at the objects and hands them to Helm.
+// webhookPatience is how long a webhook that does not answer may hold up a
+// release: istiod's own does for a moment while it restarts.
+const webhookPatience = time.Minute
+
+// Update lets adjust look at the objects and hands them to Helm. Where a
+// webhook does not answer it tries again, within the same revision.
 func (c *carrier) Update(originals, targets kube.ResourceList, options ...kube.ClientUpdateOption) (*kube.Result, error) {
 	if c.adjust != nil {
 		if err := c.adjust(c.ctx, originals, targets); err != nil {
 			return &kube.Result{}, err
 		}
 	}
-	return c.Client.Update(originals, targets, options...)
+	deadline := time.Now().Add(webhookPatience)
+	for {
+		result, err := c.Client.Update(originals, fresh(targets), options...)
+		if err == nil || !strings.Contains(err.Error(), "failed calling webhook") || time.Now().After(deadline) {
+			return result, err
+		}
+		select {
+		case <-c.ctx.Done():
+			return result, err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// fresh copies what is to be written: Helm puts the server's answers into it,
+// which cannot be written again.
+func fresh(targets kube.ResourceList) kube.ResourceList {
+	out := make(kube.ResourceList, len(targets))
+	for i, info := range targets {
+		copied := *info
+		copied.Object = info.Object.DeepCopyObject()
+		out[i] = &copied
+	}
+	return out
 }
 
 // maxHistory is how many revisions of a release are kept, as HELM_MAX_HISTORY

@@ -8,6 +8,7 @@ import (
 	"helm.sh/helm/v4/pkg/release/common"
 	release "helm.sh/helm/v4/pkg/release/v1"
 	"istio.io/api/label"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Release is one revision of a Helm release of one of Istio's charts.
@@ -128,4 +129,9 @@ func stringAt(values map[string]any, path ...string) string {
 		values = next
 	}
 	return ""
+}
+
+// Meta gives the metadata of the release's record.
+func (r Release) Meta() metav1.Object {
+	return &metav1.ObjectMeta{Name: r.Name, Namespace: r.Namespace, Labels: r.Labels}
 }

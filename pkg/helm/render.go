@@ -103,13 +103,18 @@ func Render(ctx context.Context, c *cluster.Cluster, ch *Chart, values map[strin
 func ParseManifest(manifest string) ([]*unstructured.Unstructured, error) {
 	var objects []*unstructured.Unstructured
 	for i, doc := range strings.Split("\n"+manifest, "\n---") {
-		object := map[string]any{}
-		if err := yaml.Unmarshal([]byte(doc), &object); err != nil {
+		raw, err := yaml.YAMLToJSON([]byte(doc))
+		if err != nil {
 			return nil, fmt.Errorf("parse document %d of a manifest: %w", i, err)
 		}
-		if u := (&unstructured.Unstructured{Object: object}); u.GetKind() != "" {
-			objects = append(objects, u)
+		if string(raw) == "null" {
+			continue
 		}
+		u := &unstructured.Unstructured{}
+		if err := u.UnmarshalJSON(raw); err != nil {
+			return nil, fmt.Errorf("parse document %d of a manifest: %w", i, err)
+		}
+		objects = append(objects, u)
 	}
 	return objects, nil
 }

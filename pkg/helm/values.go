@@ -47,7 +47,10 @@ func Reuse(stored, changes map[string]any) map[string]any {
 // one level down, under a name that changed with 1.24, and lays the user's over
 // them (istio/istio:manifests/zzz_profile.yaml).
 func (c *Chart) Defaults() map[string]any {
-	values := c.Chart.Values
+	values := copyValues(c.Chart.Values)
+	if all, err := commonutil.CoalesceValues(c.Chart, map[string]any{}); err == nil {
+		values = all // with those of subcharts
+	}
 	for _, nest := range []string{"_internal_defaults_do_not_set", "defaults"} {
 		if inner, ok := values[nest].(map[string]any); ok {
 			outer := maps.Clone(values)
@@ -55,7 +58,7 @@ func (c *Chart) Defaults() map[string]any {
 			return Reuse(inner, outer)
 		}
 	}
-	return copyValues(values)
+	return values
 }
 
 // copyValues copies maps and lists, so that what Helm merges in place stays

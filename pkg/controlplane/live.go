@@ -1,0 +1,190 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// live is what the cluster has of the objects that a release renders.
+type live map[objectKey]*unstructured.Unstructured
+
+// readLive gets the objects that can stand in an upgrade's way: workloads,
+// whose selectors and replicas matter, bindings, whose role is immutable, and
+// what the release would add but may be there already.
+func readLive(ctx context.Context, c *cluster.Cluster, r ReleasePlan) (live, error) {
+	mapper, err := c.Mapper()
+	if err != nil {
+		return nil, err
+	}
+	added := map[objectKey]bool{}
+	for _, change := range r.Objects {
+		if change.Change == "added" {
+			added[objectKey{"", change.Kind, change.Namespace, change.Name}] = true
+		}
+	}
+	found := live{}
+	for _, o := range r.rendered.Objects {
+		key := keyOf(o, r.Namespace)
+		isAdded := added[objectKey{"", key.kind, key.namespace, key.name}]
+		if !isAdded && !strings.HasSuffix(key.kind, "Binding") && key.kind != workload.Deployment && key.kind != workload.DaemonSet {
+			continue
+		}
+		gvk := o.GroupVersionKind()
+		mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+		if meta.IsNoMatchError(err) {
+			return nil, gate.BadInputf("the chart %s renders %s %s, which this API server does not know", r.ChartTo, gvk.GroupVersion(), gvk.Kind)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find the resource of %s: %w", gvk, err)
+		}
+		namespace := key.namespace
+		if mapping.Scope.Name() != meta.RESTScopeNameNamespace {
+			namespace = ""
+		}
+		object, err := c.Dynamic.Resource(mapping.Resource).Namespace(namespace).Get(ctx, key.name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("get %s %s: %w", gvk.Kind, key.name, err)
+		}
+		found[key] = object
+	}
+	return found, nil
+}
+
+// liveRefusals compares what a release renders with what is there: immutable
+// fields that differ, owners that are not this release, replicas that would
+// fall. It is a pure function.
+func liveRefusals(r ReleasePlan, there live) ([]gate.Refusal, error) {
+	var refusals []gate.Refusal
+	scaled := autoscaled(r.rendered.Objects)
+	for _, o := range r.rendered.Objects {
+		key := keyOf(o, r.Namespace)
+		object := there[key]
+		if object == nil {
+			continue
+		}
+		name := strings.ToLower(key.kind) + "/" + key.name
+		if key.namespace != "" {
+			name += " in " + key.namespace
+		}
+		if refusal, ok := foreign(r, key, object); ok {
+			refusal.Object = name
+			refusals = append(refusals, refusal)
+			continue
+		}
+		if field := immutable(o, object); field != "" {
+			refusals = append(refusals, gate.Refusal{
+				Object: name,
+				Reason: fmt.Sprintf("%s differs from what the chart %s renders, and cannot be changed: it must be re-created", field, r.ChartTo),
+				Cure:   recreate(key),
+			})
+		}
+		if key.kind != workload.Deployment || scaled[key.name] {
+			continue
+		}
+		var now, then appsv1.Deployment
+		if err := typed(object, &now); err != nil {
+			return nil, err
+		}
+		if err := typed(o, &then); err != nil {
+			return nil, err
+		}
+		if now.Spec.Replicas != nil && then.Spec.Replicas != nil && *then.Spec.Replicas < *now.Spec.Replicas {
+			refusals = append(refusals, gate.Refusal{
+				Object: name, Forceable: true,
+				Reason: fmt.Sprintf("it has %d replicas, and the values of release %s would make them %d", *now.Spec.Replicas, r.Name, *then.Spec.Replicas),
+				Cure:   fmt.Sprintf("give --set %s=%d", replicasValue(r.Component), *now.Spec.Replicas),
+			})
+		}
+	}
+	return refusals, nil
+}
+
+// replicasValue is the value that sets the replicas of a component.
+func replicasValue(c helm.Component) string {
+	if c == helm.Gateway {
+		return "replicaCount"
+	}
+	return "pilot.replicaCount"
+}
+
+// foreign tells whether an object that the upgrade would add is there and
+// belongs to somebody else, which Helm refuses to take over.
+func foreign(r ReleasePlan, key objectKey, object *unstructured.Unstructured) (gate.Refusal, bool) {
+	for _, change := range r.Objects {
+		if change.Change != "added" || change.Kind != key.kind || change.Name != key.name || change.Namespace != key.namespace {
+			continue
+		}
+		owners := mesh.OwnersOf(object)
+		if owners.Helm != nil && owners.Helm.Name == r.Name && owners.Helm.Namespace == r.Namespace {
+			return gate.Refusal{}, false
+		}
+		return gate.Refusal{
+			Reason: fmt.Sprintf("the chart %s adds it, but it is there already and belongs to %s", r.ChartTo, owners),
+			Cure:   "remove it, or mark it as the release's with Helm's label and annotations",
+		}, true
+	}
+	return gate.Refusal{}, false
+}
+
+// immutable names the field of a rendered object that the API server would
+// refuse to change, or "".
+func immutable(rendered, there *unstructured.Unstructured) string {
+	field := []string{}
+	switch kind := rendered.GetKind(); {
+	case kind == workload.Deployment || kind == workload.DaemonSet:
+		field = []string{"spec", "selector", "matchLabels"}
+	case strings.HasSuffix(kind, "RoleBinding"):
+		field = []string{"roleRef", "name"}
+	default:
+		return ""
+	}
+	want, _, _ := unstructured.NestedFieldNoCopy(rendered.Object, field...)
+	have, _, _ := unstructured.NestedFieldNoCopy(there.Object, field...)
+	if reflect.DeepEqual(want, have) {
+		return ""
+	}
+	return strings.Join(field, ".")
+}
+
+// recreate is the way out for an immutable field. Pods of a workload stay when
+// it is orphaned, and go when the new one does not select them.
+func recreate(key objectKey) string {
+	command := fmt.Sprintf("kubectl delete %s %s", strings.ToLower(key.kind), key.name)
+	if key.namespace != "" {
+		command += " -n " + key.namespace
+	}
+	if key.kind == workload.Deployment || key.kind == workload.DaemonSet {
+		command += " --cascade=orphan"
+	}
+	return "run " + command + ", and this command again at once"
+}
+
+// autoscaled gives the names of Deployments that an autoscaler of the same
+// manifest scales.
+func autoscaled(objects []*unstructured.Unstructured) map[string]bool {
+	names := map[string]bool{}
+	for _, o := range objects {
+		if o.GetKind() == "HorizontalPodAutoscaler" {
+			name, _, _ := unstructured.NestedString(o.Object, "spec", "scaleTargetRef", "name")
+			names[name] = true
+		}
+	}
+	return names
+}

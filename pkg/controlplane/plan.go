@@ -1,0 +1,118 @@
+package controlplane
+
+import (
+	"time"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// Plan is what an upgrade of the control plane would do, and why.
+type Plan struct {
+	Cluster cluster.Identity `json:"cluster"`
+	// Target is the tag to go to.
+	Target   string         `json:"target"`
+	Charts   string         `json:"charts"`
+	Revision string         `json:"revision"`
+	Releases []ReleasePlan  `json:"releases"`
+	Refusals []gate.Refusal `json:"refusals"`
+	Warnings []string       `json:"warnings"`
+}
+
+// Action is what happens to a release.
+type Action string
+
+// The actions.
+const (
+	Upgrade Action = "upgrade"
+	None    Action = "none"
+)
+
+// ReleasePlan is what happens to one release.
+type ReleasePlan struct {
+	Name      string         `json:"name"`
+	Namespace string         `json:"namespace"`
+	Component helm.Component `json:"component"`
+	Revision  string         `json:"revision"`
+	// HelmRevision is the release's newest revision when the plan was made.
+	HelmRevision int    `json:"helmRevision"`
+	Action       Action `json:"action"`
+	Reason       string `json:"reason"`
+	ChartFrom    string `json:"chartFrom"`
+	ChartTo      string `json:"chartTo"`
+	// TagFrom is read from the images that run; empty where the release has no
+	// image of its own, as gateways that are injected.
+	TagFrom string        `json:"tagFrom,omitempty"`
+	TagTo   string        `json:"tagTo,omitempty"`
+	Values  []ValueChange `json:"values"`
+	// UnknownValues are the user's values that the new chart does not use.
+	UnknownValues []string       `json:"unknownValues"`
+	Objects       []ObjectChange `json:"objects"`
+	// Workloads are waited for.
+	Workloads []workload.Ref `json:"workloads"`
+	Pending   *Pending       `json:"pending,omitempty"`
+
+	release  helm.Release
+	chart    *helm.Chart
+	values   map[string]any
+	rendered *helm.Rendered
+}
+
+// ValueChange is a value of the user's that changes.
+type ValueChange struct {
+	Path string `json:"path"`
+	From any    `json:"from"`
+	To   any    `json:"to"`
+}
+
+// ObjectChange is an object that the upgrade adds, changes or removes.
+type ObjectChange struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	Change    string `json:"change"` // added, changed, removed
+}
+
+// Pending says that an operation on a release began and did not end.
+type Pending struct {
+	Status string    `json:"status"`
+	Since  time.Time `json:"since"`
+	// Age is how long ago that was when the plan was made, in seconds.
+	Age int64 `json:"ageSeconds"`
+	// LastGood is the revision that was in force before; 0 where none was.
+	LastGood int `json:"lastGood"`
+}
+
+// Result is what came of applying a Plan.
+type Result struct {
+	Releases []ReleaseResult `json:"releases"`
+	// Verified is what the injector was seen to give out; empty where it was
+	// not asked.
+	Verified string   `json:"verified,omitempty"`
+	Warnings []string `json:"warnings"`
+}
+
+// ReleaseResult is how it went with one release.
+type ReleaseResult struct {
+	Name         string `json:"name"`
+	Namespace    string `json:"namespace"`
+	HelmRevision int    `json:"helmRevision"`
+	// Outcome is upgraded, unchanged, failed, rolled back or not started.
+	Outcome string `json:"outcome"`
+	Message string `json:"message,omitempty"`
+}
+
+// Writes tells whether applying the plan changes anything.
+func (p *Plan) Writes() bool {
+	for _, r := range p.Releases {
+		if r.Action != None {
+			return true
+		}
+	}
+	return false
+}
+
+// object names a release in refusals.
+func (r ReleasePlan) object() string { return "release " + r.Name + " in " + r.Namespace }

@@ -1,0 +1,189 @@
+package controlplane
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"istio.io/api/label"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+type uid = types.UID
+
+// verifier asks the injector itself what it gives out, by the creation of a
+// pod that is only a dry-run.
+type verifier struct {
+	c              *cluster.Cluster
+	emit           progress.Emitter
+	timeout        time.Duration
+	now            func() time.Time
+	istioNamespace string
+	revision       string
+	tag            string
+}
+
+// injectedTag is the tag that sidecars are to get: that of the plan, or what
+// the release's values say instead.
+func injectedTag(r *ReleasePlan, target string) string {
+	global, _ := r.values["global"].(map[string]any)
+	if tag, _ := global["tag"].(string); tag != "" {
+		return tag
+	}
+	return target
+}
+
+// askAgain is the pause between questions while the answer is not yet the new
+// one.
+const askAgain = 500 * time.Millisecond
+
+// run asks until as many answers in a row as wanted bear the tag, and gives the
+// image. The warning says why the injector could not be asked. A *gate.Timeout
+// says what the last answer was.
+func (v verifier) run(ctx context.Context, wanted int) (image, warning string, err error) {
+	candidates, err := v.candidates(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	if len(candidates) == 0 {
+		return "", "no namespace was found whose pods this control plane injects: the injector was not asked", nil
+	}
+	deadline := v.now().Add(v.timeout)
+	row, last := 0, ""
+	for {
+		answer := v.ask(ctx, candidates[0])
+		switch {
+		case ctx.Err() != nil:
+			return "", "", ctx.Err()
+		case answer.unable != "" && len(candidates) > 1:
+			candidates, row = candidates[1:], 0
+			continue
+		case answer.unable != "":
+			return "", "the injector could not be asked: " + answer.unable, nil
+		case answer.image != "" && v.bears(answer.image):
+			if row++; row >= wanted {
+				return answer.image, "", nil
+			}
+			continue
+		}
+		row = 0
+		if text := cmp.Or(answer.failure, "the injector still gives out "+answer.image); text != last {
+			last = text
+			v.emit.Emit(progress.Event{Kind: progress.Waiting, Message: text})
+		}
+		if v.now().After(deadline) {
+			return "", "", &gate.Timeout{Reason: fmt.Sprintf("the injector does not give out %s: %s", v.tag, last)}
+		}
+		select {
+		case <-ctx.Done():
+			return "", "", ctx.Err()
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+// bears compares tags without their variant: that may be a value of its own.
+func (v verifier) bears(image string) bool {
+	_, tag, _ := mesh.SplitImage(image)
+	return tag == v.tag || mesh.BaseTag(tag) == mesh.BaseTag(v.tag)
+}
+
+// answer is what came of one question. Unable says that this namespace cannot
+// be used to ask; failure that the injector did not answer this time.
+type answer struct{ image, unable, failure string }
+
+func (v verifier) ask(ctx context.Context, namespace string) answer {
+	pod, err := v.c.Kube.CoreV1().Pods(namespace).Create(ctx, v.pod(), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	switch {
+	case err == nil:
+	case strings.Contains(err.Error(), "does not support dry run"):
+		return answer{unable: "a webhook on pods does not support dry-runs, as those of Istio 1.0 to 1.5 do not"}
+	case strings.Contains(err.Error(), "failed calling webhook"), apierrors.IsServerTimeout(err),
+		apierrors.IsTimeout(err), apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err):
+		return answer{failure: err.Error()}
+	case apierrors.ReasonForError(err) == metav1.StatusReasonUnknown:
+		return answer{failure: err.Error()} // no answer from the API server
+	default:
+		return answer{unable: err.Error()}
+	}
+	proxy, has := workload.ProxyOf(pod.Annotations, &pod.Spec)
+	if !has {
+		return answer{unable: "pods in namespace " + namespace + " are not injected"}
+	}
+	return answer{image: proxy.Image}
+}
+
+// pod is the smallest pod that asks for a sidecar of the revision.
+func (v verifier) pod() *corev1.Pod {
+	labels := map[string]string{label.SidecarInject.Name: "true"}
+	if v.revision != mesh.DefaultRevision {
+		labels[label.IoIstioRev.Name] = v.revision
+	}
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "istio-upgrade-asks-", Labels: labels},
+		Spec: corev1.PodSpec{Containers: []corev1.Container{{
+			Name: "asks", Image: "example.invalid/asks:1",
+		}}},
+	}
+}
+
+// candidates gives the namespaces whose pods the revision's injector serves:
+// those that run proxies first, then those with an injection label.
+func (v verifier) candidates(ctx context.Context) ([]string, error) {
+	injectors, err := mesh.ReadInjectors(ctx, v.c.Kube)
+	if err != nil {
+		return nil, err
+	}
+	namespaces, err := v.c.Kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
+	if apierrors.IsForbidden(err) {
+		return []string{v.c.Namespace}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list namespaces: %w", err)
+	}
+	pod := v.pod().Labels
+	var labelled, other []string
+	for _, ns := range namespaces.Items {
+		serving := mesh.Serving(injectors, ns.Labels, pod, ns.Name)
+		if mesh.IgnoredNamespace(ns.Name) || ns.DeletionTimestamp != nil || ns.Name == v.istioNamespace ||
+			!slices.ContainsFunc(serving, func(i mesh.Injector) bool { return i.Revision == v.revision }) {
+			continue
+		}
+		_, byRevision := ns.Labels[label.IoIstioRev.Name]
+		if byRevision || ns.Labels["istio-injection"] == "enabled" {
+			labelled = append(labelled, ns.Name)
+		} else {
+			other = append(other, ns.Name)
+		}
+	}
+	found := append(labelled, other...)
+	return v.withProxiesFirst(ctx, found), nil
+}
+
+// maxLooked bounds in how many namespaces proxies are looked for.
+const maxLooked = 20
+
+// withProxiesFirst moves the first namespace that runs proxies to the front.
+func (v verifier) withProxiesFirst(ctx context.Context, namespaces []string) []string {
+	for i, ns := range namespaces[:min(maxLooked, len(namespaces))] {
+		pods, err := v.c.Kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{
+			LabelSelector: label.ServiceCanonicalName.Name, Limit: 1,
+		})
+		if err == nil && len(pods.Items) > 0 {
+			return append([]string{ns}, slices.Delete(slices.Clone(namespaces), i, i+1)...)
+		}
+	}
+	return namespaces
+}
