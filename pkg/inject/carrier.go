@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -81,9 +82,7 @@ func (c carrier) prepare(config injectConfig, ours bool) {
 // restoreMeta takes prepare back in a result's metadata, and adds what the injector
 // adds to every pod.
 func restoreMeta(annotations, labels map[string]string, own podTemplate, config injectConfig) {
-	for k, v := range config.InjectedAnnotations {
-		annotations[k] = v
-	}
+	maps.Copy(annotations, config.InjectedAnnotations)
 	was := own.annotations()
 	for _, key := range []string{injectKey, templatesAnnotation} {
 		if v, had := was[key]; had {

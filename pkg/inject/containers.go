@@ -52,7 +52,7 @@ func tidyOverride(container map[string]any) {
 	}
 }
 
-// native says where a user's own istio-proxy was: with native sidecars the
+// nativeOverride says where a user's own istio-proxy was: with native sidecars the
 // injector files it under init containers wherever the user had it. A native
 // sidecar of the user's own has restartPolicy, one under containers cannot.
 func nativeOverride(container map[string]any) bool {

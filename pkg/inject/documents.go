@@ -254,7 +254,7 @@ func toObject(data []byte) (*unstructured.Unstructured, error) {
 	}
 	switch value := value.(type) {
 	case nil:
-		return nil, nil //nolint:nilnil // an empty document is neither an object nor an error
+		return nil, nil // an empty document is neither an object nor an error
 	case map[string]any:
 		return &unstructured.Unstructured{Object: value}, nil
 	case []any:

@@ -32,7 +32,7 @@ func (i *Istioctl) KubeInject(ctx context.Context, settings Settings, objects []
 	if err != nil {
 		return nil, fmt.Errorf("cannot write the manifests for istioctl: %w", err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // nothing to do about it
+	defer func() { _ = os.RemoveAll(dir) }()
 	args, err := settings.arguments(dir, flags)
 	if err != nil {
 		return nil, err

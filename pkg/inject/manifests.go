@@ -50,7 +50,7 @@ func uninjectSource(ctx context.Context, source Source, w *manifestWriter, summa
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // read only
+	defer func() { _ = in.Close() }()
 	documents := NewDocuments(source.Name, in)
 	w.fresh = true
 	for ctx.Err() == nil {

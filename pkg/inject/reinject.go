@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -238,9 +239,7 @@ func (j *job) apply(c carrier, in *injector) error {
 	own := j.template
 	spec, _ := graft(own.spec, base.spec, changed[0].spec).(map[string]any)
 	clear(own.spec)
-	for k, v := range spec {
-		own.spec[k] = v
-	}
+	maps.Copy(own.spec, spec)
 	annotations, labels := changed[0].annotations(), changed[0].labels()
 	restoreMeta(annotations, labels, own, in.config)
 	own.setMeta("annotations", annotations)

@@ -3,6 +3,8 @@ package inject
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"slices"
 	"strings"
@@ -18,9 +20,11 @@ const standIn = "ISTIOCTL_STAND_IN"
 
 func TestMain(m *testing.M) {
 	if way := os.Getenv(standIn); way != "" {
-		os.Exit(playIstioctl(way, os.Args[1:]))
+		log.SetFlags(0)
+		playIstioctl(os.Stdout, way, os.Args[1:])
+		return
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // fakeIstioctl is the stand-in as an Istioctl.
@@ -30,11 +34,11 @@ func fakeIstioctl(t *testing.T, way string) *Istioctl {
 	return &Istioctl{Path: os.Args[0], Timeout: 20 * time.Second}
 }
 
-func playIstioctl(way string, args []string) int {
+func playIstioctl(out io.Writer, way string, args []string) {
 	switch {
 	case slices.Contains(args, "version"):
-		fmt.Println("client version: 1.31.0")
-		return 0
+		fmt.Fprintln(out, "client version: 1.31.0")
+		return
 	case slices.Contains(args, "--help"):
 		help := "Flags:\n  -f, --filename string\n      --injectConfigFile string\n      --meshConfigFile string\n      --valuesFile string\n      --revision string\n"
 		if way == "no revision flag" {
@@ -46,35 +50,31 @@ func playIstioctl(way string, args []string) int {
 		if way == "no istioctl" {
 			help = "usage: something else\n"
 		}
-		fmt.Print(help)
-		return 0
+		fmt.Fprint(out, help)
+		return
 	case way == "hang":
 		time.Sleep(time.Hour)
 	case way == "fail":
-		fmt.Fprintln(os.Stderr, "Error: template: inject:1: unexpected }")
-		return 1
+		log.Fatal("Error: template: inject:1: unexpected }")
 	}
 	data, err := os.ReadFile(args[slices.Index(args, "--filename")+1])
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		log.Fatal(err)
 	}
 	var list struct {
 		Items []map[string]any `json:"items"`
 	}
 	if err := json.Unmarshal(data, &list); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		log.Fatal(err)
 	}
-	return printInjected(way, args, list.Items)
+	printInjected(out, way, args, list.Items)
 }
 
-func printInjected(way string, args []string, items []map[string]any) int {
+func printInjected(to io.Writer, way string, args []string, items []map[string]any) {
 	for i, item := range items {
 		name, _ := mapAt(item, "metadata")["name"].(string)
 		if way == "refuse bad" && name == "bad" {
-			fmt.Fprintln(os.Stderr, "Error: invalid annotation of bad")
-			return 1
+			log.Fatal("Error: invalid annotation of bad")
 		}
 		for _, t := range podTemplates(item) {
 			forget(t.spec)
@@ -97,19 +97,18 @@ func printInjected(way string, args []string, items []map[string]any) int {
 	}
 	out, err := yaml.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": items})
 	if err != nil {
-		return 1
+		log.Fatal(err)
 	}
 	if way == "warnings" {
-		fmt.Print("WARNING: this is old\n! and: tells you so\n\n")
+		fmt.Fprint(to, "WARNING: this is old\n! and: tells you so\n\n")
 	}
 	if way == "garbage" {
 		out = []byte("apiVersion: [\n")
 	}
-	fmt.Print(string(out), "---\n")
+	fmt.Fprint(to, string(out), "---\n")
 	if way == "warnings" {
-		fmt.Print("done, or so\n")
+		fmt.Fprint(to, "done, or so\n")
 	}
-	return 0
 }
 
 // forget drops fields that this istioctl does not know.
