@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"istio.io/api/annotation"
@@ -54,10 +55,8 @@ func (w *work) writesDefaultContainer() bool {
 
 // proxyless gRPC templates set rewriteAppHTTPProbers to "false" themselves.
 func (w *work) proxyless() bool {
-	for _, name := range w.status.InitContainers {
-		if name == grpcInitContainer {
-			return true
-		}
+	if slices.Contains(w.status.InitContainers, grpcInitContainer) {
+		return true
 	}
 	return w.env[envGenerator] == "grpc"
 }
@@ -189,10 +188,5 @@ func (w *work) withoutAgent(key, value string, agentPorts map[string]bool) strin
 
 // usesCNI: the validation container stands in for istio-init.
 func (w *work) usesCNI() bool {
-	for _, name := range w.status.InitContainers {
-		if name == validationContainer {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(w.status.InitContainers, validationContainer)
 }
