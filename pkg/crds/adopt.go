@@ -23,14 +23,25 @@ import (
 // a conflict.
 const helmManager = "helm"
 
+// versionLabel says which version of Istio a definition is of.
+const versionLabel = "app.kubernetes.io/version"
+
 // prepare gives the merge patch that a live definition needs before it is
 // written, nil for none: the copy of the whole definition that kubectl apply
 // left in an annotation goes (it is stale after the write, and its size alone
 // can break the object's limit); with adopt, the release's marks come; with
 // helmWrites, fields of the definition that other managers wrote become
-// Helm's. Nobody's label or annotation is touched otherwise.
-func prepare(live mesh.CRD, release *helm.Release, adopt, helmWrites bool) (map[string]any, error) {
+// Helm's; with unmark, the marks of a release that is gone go too. Nobody's
+// label or annotation is touched otherwise.
+func prepare(live mesh.CRD, release *helm.Release, adopt, helmWrites, unmark bool) (map[string]any, error) {
 	metadata, annotations := map[string]any{}, map[string]any{}
+	if unmark {
+		metadata["labels"] = map[string]any{
+			mesh.HelmManagedByLabel: nil, "app.kubernetes.io/instance": nil, versionLabel: nil, "helm.sh/chart": nil,
+		}
+		annotations[mesh.HelmReleaseNameAnnotation] = nil
+		annotations[mesh.HelmReleaseNamespaceAnnotation] = nil
+	}
 	if _, ok := live.Object.Annotations[corev1.LastAppliedConfigAnnotation]; ok {
 		annotations[corev1.LastAppliedConfigAnnotation] = nil
 	}

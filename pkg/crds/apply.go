@@ -152,7 +152,7 @@ func (r *run) prepareAll(ctx context.Context) error {
 			continue
 		}
 		adopt := change.AdoptedFrom != ""
-		patch, err := prepare(r.live[at], r.work.release, adopt, true)
+		patch, err := prepare(r.live[at], r.work.release, adopt, true, false)
 		if err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (r *run) apply(ctx context.Context) error {
 			continue
 		}
 		if at := slices.IndexFunc(r.live, func(crd mesh.CRD) bool { return crd.Name == t.Name }); at >= 0 {
-			patch, err := prepare(r.live[at], r.work.release, false, false)
+			patch, err := prepare(r.live[at], r.work.release, false, false, r.work.release == nil && slices.Contains(r.work.stale, t.Name))
 			if err != nil {
 				return err
 			}

@@ -48,7 +48,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, source helm.Source, o Opti
 	}
 	p.CRDs = compare(p.work.targets, live, p.work.chart.Component == helm.Base)
 	if o.External {
-		p.Action = Verify
+		p.Action, p.Release, p.Refusals = Verify, nil, []gate.Refusal{}
 		for _, reason := range olderThan(live, p.work.targets) {
 			p.Refusals = append(p.Refusals, gate.Refusal{
 				Reason: fmt.Sprintf("%s, which Istio %s brings", reason, o.Tag), Cure: "update the definitions by the pipeline that brings them",
@@ -146,6 +146,7 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 	switch {
 	case component == helm.Base && w.release == nil:
 		p.Action, w.manager = ApplyOnly, o.fieldManager()
+		markVersion(w.targets, version.String())
 		return nil
 	case component == helm.Base:
 		p.Action, w.manager = Upgrade, helmManager

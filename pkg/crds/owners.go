@@ -22,9 +22,10 @@ type claim struct {
 	// whose it was.
 	adopt bool
 	from  string
-	// refusal and warning are empty where there is none.
+	// gone is the release that the marks name and that is not there any more.
+	gone *mesh.Ref
+	// refusal is empty where there is none.
 	refusal gate.Refusal
-	warning string
 }
 
 // judgeOwner decides about one live definition of the target. release is the
@@ -48,10 +49,7 @@ func judgeOwner(crd mesh.CRD, release *helm.Release, marks bool, adoptFrom strin
 	case adoptFrom != "" && (adoptFrom == owner.Name || adoptFrom == owner.Namespace+"/"+owner.Name):
 		return claim{adopt: marks, from: "release " + owner.String()}
 	case gone(*owner):
-		return claim{
-			adopt: marks, from: "release " + owner.String() + ", which is gone",
-			warning: fmt.Sprintf("%s bears the marks of release %s, which is not there any more", crd.Name, owner),
-		}
+		return claim{adopt: marks, from: "release " + owner.String() + ", which is gone", gone: owner}
 	}
 	return claim{refusal: gate.Refusal{
 		Object: object, Reason: fmt.Sprintf("it belongs to the Helm release %s", owner),
@@ -84,6 +82,7 @@ func (p *Plan) judgeOwners(ctx context.Context, c *cluster.Cluster, live []mesh.
 	byRefusal := map[gate.Refusal][]string{}
 	var order []gate.Refusal
 	var istioctl []string
+	stale := map[mesh.Ref]int{}
 	for i := range p.CRDs {
 		change := &p.CRDs[i]
 		at := slices.IndexFunc(live, func(crd mesh.CRD) bool { return crd.Name == change.Name })
@@ -97,8 +96,9 @@ func (p *Plan) judgeOwners(ctx context.Context, c *cluster.Cluster, live []mesh.
 				change.Action = Adopted
 			}
 		}
-		if decided.warning != "" {
-			p.Warnings = append(p.Warnings, decided.warning)
+		if decided.gone != nil {
+			stale[*decided.gone]++
+			p.work.stale = append(p.work.stale, change.Name)
 		}
 		if refusal := decided.refusal; refusal.Reason != "" {
 			refusal.Object = ""
@@ -114,6 +114,9 @@ func (p *Plan) judgeOwners(ctx context.Context, c *cluster.Cluster, live []mesh.
 	for _, refusal := range order {
 		refusal.Object = "customresourcedefinitions " + strings.Join(byRefusal[refusal], ", ")
 		p.Refusals = append(p.Refusals, refusal)
+	}
+	for release, n := range stale {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("%d of the definitions bear the marks of release %s, which is not there any more", n, release))
 	}
 	if len(istioctl) > 0 {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("istioctl or Istio's operator wrote %d of the definitions: its next run writes them again: %s",

@@ -131,6 +131,8 @@ type work struct {
 	inTemplates bool
 	// manager is the field manager for definitions that we write ourselves.
 	manager string
+	// stale names the definitions that bear the marks of a release which is gone.
+	stale []string
 	// same says that the release is already what the chart makes of its values.
 	same bool
 	// objects are what the chart renders, jobs the names of the Jobs among them.

@@ -110,3 +110,18 @@ func file(ch *helm.Chart, name string) string {
 	}
 	return ""
 }
+
+// markVersion labels definitions with their version, as the templates of
+// today's charts do and the plain file does not: what a former installer wrote
+// there would be untrue.
+func markVersion(targets []target, version string) {
+	for _, t := range targets {
+		labels := t.Raw.GetLabels()
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[versionLabel] = version
+		t.Raw.SetLabels(labels)
+		t.Object.SetLabels(labels)
+	}
+}

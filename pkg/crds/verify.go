@@ -26,13 +26,19 @@ import (
 // target is established and not older than the target, those that were there
 // before have their UIDs, and no object is gone.
 func (r *run) verify(ctx context.Context, before inventory) error {
+	now, err := mesh.ReadCRDs(ctx, r.c)
+	if err != nil {
+		return err
+	}
 	for _, t := range r.work.targets {
+		if slices.ContainsFunc(now, func(crd mesh.CRD) bool { return crd.Name == t.Name && crd.Established }) {
+			continue
+		}
 		if err := awaitEstablished(ctx, r.c, t.Name, t.Raw.GroupVersionKind().Version, r.o.timeout()); err != nil {
 			return err
 		}
 	}
-	now, err := mesh.ReadCRDs(ctx, r.c)
-	if err != nil {
+	if now, err = mesh.ReadCRDs(ctx, r.c); err != nil {
 		return err
 	}
 	if older := olderThan(now, r.work.targets); len(older) > 0 {
