@@ -55,10 +55,7 @@ func (w *work) writesDefaultContainer() bool {
 
 // proxyless gRPC templates set rewriteAppHTTPProbers to "false" themselves.
 func (w *work) proxyless() bool {
-	if slices.Contains(w.status.InitContainers, grpcInitContainer) {
-		return true
-	}
-	return w.env[envGenerator] == "grpc"
+	return slices.Contains(w.status.InitContainers, grpcInitContainer) || w.env[envGenerator] == "grpc"
 }
 
 // restorePrometheus: since 1.7 the three annotations point to the agent, and the

@@ -29,8 +29,9 @@ type carrier struct {
 
 // newCarrier makes the carrier of a template. Of its metadata it changes what
 // stands between kube-inject and what the injector would do: the opt-out of a
-// workload that carries a sidecar by hand (ours), and the choice of templates.
-func newCarrier(t podTemplate, key string, config injectConfig, ours bool) carrier {
+// workload that carries a sidecar by hand, and the choice of templates. old is the
+// environment of the proxy that was taken out, nil where there was none.
+func newCarrier(t podTemplate, key string, config injectConfig, old map[string]string) carrier {
 	owner := &unstructured.Unstructured{Object: t.owner}
 	group, _, _ := strings.Cut(owner.GetAPIVersion(), "/")
 	if !strings.Contains(owner.GetAPIVersion(), "/") {
@@ -58,14 +59,15 @@ func newCarrier(t podTemplate, key string, config injectConfig, ours bool) carri
 		c.owner = ownerPath(owner)
 	}
 	c.object.SetUID(types.UID(key))
-	c.prepare(config, ours)
+	c.prepare(config, old)
 	return c
 }
 
-func (c carrier) prepare(config injectConfig, ours bool) {
+func (c carrier) prepare(config injectConfig, old map[string]string) {
 	t := podTemplates(c.object.Object)[0]
+	withoutDefaults(t.spec, old)
 	annotations, labels := t.annotations(), t.labels()
-	if ours {
+	if old != nil {
 		for _, m := range []map[string]string{annotations, labels} {
 			if m[injectKey] == "false" {
 				delete(m, injectKey)

@@ -65,10 +65,6 @@ func (w *work) restoreHandler(field string, container, handler, agent, original 
 				restored[keep] = v
 			}
 		}
-		// The API server's default; Istio makes HTTPS to HTTP and records the former.
-		if _, has := action["scheme"]; !has && agent["scheme"] != nil {
-			restored["scheme"] = "HTTP"
-		}
 	}
 	for k, v := range action {
 		if v != nil {

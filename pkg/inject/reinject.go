@@ -44,7 +44,7 @@ func Reinject(ctx context.Context, istioctl *Istioctl, settings Settings, object
 			continue
 		}
 		for _, j := range own {
-			j.of, j.ours = i, len(out[i].Removed) > 0
+			j.of = i
 		}
 		jobs = append(jobs, own...)
 	}
@@ -71,8 +71,8 @@ func Reinject(ctx context.Context, istioctl *Istioctl, settings Settings, object
 
 // job is one pod template to be injected.
 type job struct {
-	of       int  // index of its object
-	ours     bool // the object carried a sidecar by hand
+	of       int               // index of its object
+	old      map[string]string // environment of the proxy that was taken out; nil where there was none
 	key      string
 	template podTemplate // in a copy, without a sidecar; the result is written into it
 	base     *unstructured.Unstructured
@@ -108,9 +108,23 @@ func (r *Reinjected) prepare() ([]*job, error) {
 	}
 	jobs := make([]*job, 0, len(templates))
 	for _, t := range templates {
-		jobs = append(jobs, &job{template: t})
+		j := &job{template: t}
+		if len(r.Removed) > 0 {
+			j.old = oldEnv(r.Before, t.path)
+		}
+		jobs = append(jobs, j)
 	}
 	return jobs, nil
+}
+
+// oldEnv is the environment of the proxy that stood in the template at path.
+func oldEnv(before *unstructured.Unstructured, path string) map[string]string {
+	for _, t := range podTemplates(before.Object) {
+		if t.path == path {
+			return proxyEnv(t)
+		}
+	}
+	return map[string]string{}
 }
 
 // lastApplied reads the manifest that kubectl applied last, uninjected, where it
@@ -207,7 +221,7 @@ func (in *injector) attempt(ctx context.Context, jobs []*job) error {
 	objects := make([]*unstructured.Unstructured, 0, 2*len(jobs))
 	carriers := make([]carrier, len(jobs))
 	for i, j := range jobs {
-		carriers[i] = newCarrier(j.template, j.key, in.config, j.ours)
+		carriers[i] = newCarrier(j.template, j.key, in.config, j.old)
 		objects = append(objects, carriers[i].object, carriers[i].untouched(j.key+"-untouched"))
 	}
 	results, err := in.istioctl.KubeInject(ctx, in.settings, objects)

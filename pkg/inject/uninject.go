@@ -121,14 +121,7 @@ func newWork(t podTemplate, injection Injection, status sidecarStatus, result *R
 			}
 		}
 	}
-	w.env = map[string]string{}
-	for _, proxy := range w.proxies { // a second template's part of the proxy may stand in the other list
-		for name, value := range containerEnv(proxy) {
-			if _, has := w.env[name]; !has {
-				w.env[name] = value
-			}
-		}
-	}
+	w.env = proxyEnv(t) // a second template's part of the proxy may stand in the other list
 	w.role = proxyRole(w.proxies, t.annotations()[templatesAnnotation])
 	w.double = w.twice()
 	_, canonical := t.labels()[canonicalName]
