@@ -90,7 +90,7 @@ func (a *applier) release(ctx context.Context, r *ReleasePlan) error {
 		a.emit.Emit(progress.Event{Kind: progress.Skipped, Object: objectOf(r), Message: r.Reason})
 		old = nil // whose pods they are is not ours to say
 	}
-	if !a.o.Wait {
+	if !a.o.Wait || r.Action == None {
 		return nil
 	}
 	if err := a.ready(ctx, r, old); err != nil {

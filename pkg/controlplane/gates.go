@@ -55,17 +55,17 @@ func crdRefusal(behind []string, tag string) []gate.Refusal {
 const maxNamed = 5
 
 // proxyRefusal names the proxies that a control plane of the target version no
-// longer supports.
-func proxyRefusal(proxies []ProxyVersion, target *semver.Version) []gate.Refusal {
+// longer supports. It is a pure function.
+func proxyRefusal(proxies []ProxyVersion, revision string, target *semver.Version) []gate.Refusal {
 	var pods []string
 	count := 0
 	var oldest *semver.Version
 	for _, p := range proxies {
 		v, ok := mesh.TagVersion(p.Version)
-		if !ok || mesh.ProxySkew(v, target) != mesh.ProxyTooOld {
+		if !ok || !p.belongs(revision) || mesh.ProxySkew(v, target) != mesh.ProxyTooOld {
 			continue
 		}
-		pods, count = append(pods, p.Pods...), count+p.count()
+		pods, count = append(pods, p.Pods...), count+p.Count
 		if oldest == nil || v.LessThan(oldest) {
 			oldest = v
 		}

@@ -67,6 +67,34 @@ func readLive(ctx context.Context, c *cluster.Cluster, r ReleasePlan) (live, err
 	return found, nil
 }
 
+// notReady says which of the workloads is not ready, or nothing.
+func (l live) notReady(refs []workload.Ref) string {
+	for _, ref := range refs {
+		object := l[objectKey{ref.Group, ref.Kind, ref.Namespace, ref.Name}]
+		if object == nil {
+			return ref.In() + " is not there"
+		}
+		var w *workload.Workload
+		if ref.Kind == workload.DaemonSet {
+			var d appsv1.DaemonSet
+			if typed(object, &d) != nil {
+				continue
+			}
+			w = workload.FromDaemonSet(&d)
+		} else {
+			var d appsv1.Deployment
+			if typed(object, &d) != nil {
+				continue
+			}
+			w = workload.FromDeployment(&d)
+		}
+		if r := judge(w, nil, nil); !r.Done {
+			return ref.In() + " is not ready: " + r.Message
+		}
+	}
+	return ""
+}
+
 // liveRefusals compares what a release renders with what is there: immutable
 // fields that differ, owners that are not this release, replicas that would
 // fall. It is a pure function.

@@ -63,7 +63,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 		p.Refusals = append(p.Refusals, refusals...)
 		p.Warnings = append(p.Warnings, warnings...)
 	}
-	return p, nil
+	return p, checkRights(ctx, c, p.Releases)
 }
 
 // meshGates judges what runs and the CRDs, apart from single releases.
@@ -108,7 +108,7 @@ func (p *Plan) proxyGate(ctx context.Context, target *semver.Version, o Options)
 	if err != nil {
 		return fmt.Errorf("read the proxies' versions: %w", err)
 	}
-	p.Refusals = append(p.Refusals, proxyRefusal(proxies, target)...)
+	p.Refusals = append(p.Refusals, proxyRefusal(proxies, p.Revision, target)...)
 	return nil
 }
 
@@ -176,6 +176,11 @@ func (b *builder) release(ctx context.Context, release helm.Release, m *mesh.Mes
 	there, err := readLive(ctx, b.c, r)
 	if err != nil {
 		return r, nil, nil, err
+	}
+	if r.Action == None {
+		if waiting := there.notReady(r.Workloads); waiting != "" {
+			r.Action, r.Reason = Await, waiting
+		}
 	}
 	blocked, err := liveRefusals(r, there)
 	if err != nil {

@@ -41,23 +41,12 @@ type Options struct {
 	// CRDsFirst says that the same run brings the CRDs to the target before
 	// this step, so that their being behind is no obstacle to the plan.
 	CRDsFirst bool
-	// Proxies gives the versions of the proxies that run; nil where they are
-	// not known.
+	// Proxies gives the versions of the proxies that run, as ReadProxies does;
+	// nil where they are not known.
 	Proxies func(ctx context.Context) ([]ProxyVersion, error)
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
-
-// ProxyVersion is one version of proxies that run, and the pods that run it,
-// as namespace/name, all or some of them.
-type ProxyVersion struct {
-	Version string   `json:"version"`
-	Pods    []string `json:"pods"`
-	// Count is how many pods there are; zero means as many as Pods.
-	Count int `json:"count,omitempty"`
-}
-
-func (p ProxyVersion) count() int { return max(p.Count, len(p.Pods)) }
 
 func (o Options) now() time.Time {
 	if o.Now == nil {

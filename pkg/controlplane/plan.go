@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
@@ -27,7 +28,9 @@ type Action string
 // The actions.
 const (
 	Upgrade Action = "upgrade"
-	None    Action = "none"
+	// Await writes nothing, and waits for pods of a run that was stopped.
+	Await Action = "wait"
+	None  Action = "none"
 )
 
 // ReleasePlan is what happens to one release.
@@ -104,14 +107,14 @@ type ReleaseResult struct {
 	Message string `json:"message,omitempty"`
 }
 
+// Empty tells whether there is nothing to do.
+func (p *Plan) Empty() bool {
+	return !slices.ContainsFunc(p.Releases, func(r ReleasePlan) bool { return r.Action != None })
+}
+
 // Writes tells whether applying the plan changes anything.
 func (p *Plan) Writes() bool {
-	for _, r := range p.Releases {
-		if r.Action != None {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Releases, func(r ReleasePlan) bool { return r.Action == Upgrade })
 }
 
 // object names a release in refusals.

@@ -78,6 +78,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags.StringVarP(&s.istioNamespace, "istio-namespace", "i", "istio-system", "Namespace of the control plane")
 	flags.AddGoFlag(verbosity())
 	cmd.AddCommand(
+		newControlPlaneCommand(s),
 		newSidecarsCommand(s),
 		newUninjectCommand(streams),
 		newVersionCommand(s),
