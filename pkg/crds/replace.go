@@ -3,10 +3,13 @@ package crds
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
@@ -19,6 +22,9 @@ import (
 func (r *run) replace(ctx context.Context) error {
 	object := progress.Object{Kind: "release", Namespace: r.Release.Namespace, Name: r.Release.Name}
 	if r.Action == Replace {
+		if err := r.saveValues(); err != nil {
+			return err
+		}
 		r.emit.Emit(progress.Event{Kind: progress.Started, Object: object, Message: "deleting " + r.Release.ChartFrom + "; the definitions stay"})
 		if err := helm.Uninstall(ctx, r.c, *r.work.release, r.o.timeout()); err != nil {
 			return err
@@ -39,6 +45,24 @@ func (r *run) replace(ctx context.Context) error {
 		return fmt.Errorf("%w; see kubectl get jobs,pods --namespace %s, and run the same command again once the cause is gone", err, r.Release.Namespace)
 	}
 	r.emit.Emit(progress.Event{Kind: progress.Done, Object: object, Message: "is " + r.Release.ChartTo + ", its Jobs are complete"})
+	return nil
+}
+
+// saveValues writes what the user set for the release into the backup: the
+// record of it goes with the release, and a run that stops before the
+// installation could not know it. The name's ending keeps kubectl apply -f from
+// taking the file for an object.
+func (r *run) saveValues() error {
+	if r.Backup == "" || len(r.work.release.Values) == 0 {
+		return nil
+	}
+	text, err := yaml.Marshal(r.work.release.Values)
+	if err != nil {
+		return fmt.Errorf("save the values of %s: %w", r.work.release, err)
+	}
+	if err := os.WriteFile(filepath.Join(r.Backup, r.Release.Name+".values"), text, 0o600); err != nil {
+		return fmt.Errorf("save the values of %s: %w", r.work.release, err)
+	}
 	return nil
 }
 
