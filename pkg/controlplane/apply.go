@@ -109,23 +109,43 @@ func (a *applier) release(ctx context.Context, r *ReleasePlan) error {
 // write makes the new revision, unless the release is not as it was planned
 // for.
 func (a *applier) write(ctx context.Context, r *ReleasePlan) (helm.Release, error) {
-	now, err := helm.Last(ctx, a.c, r.Namespace, r.Name)
-	if err != nil {
+	if err := a.unchanged(ctx, r); err != nil {
 		return helm.Release{}, err
-	}
-	if now.Revision != r.HelmRevision || now.Status != r.release.Status {
-		return helm.Release{}, &gate.Stopped{Reason: fmt.Sprintf("%s is at revision %d (%s) now, not at %d (%s) as in the plan: somebody works on it; run the command again",
-			r.object(), now.Revision, now.Status, r.HelmRevision, r.release.Status)}
-	}
-	if now.Pending() {
-		if err := helm.MarkFailed(ctx, a.c, now, "it never ended; "+Step+" went on from there"); err != nil {
-			return helm.Release{}, err
-		}
 	}
 	return helm.Upgrade(ctx, a.c, r.release, r.chart, r.values, helm.ApplyOptions{
 		Timeout: a.o.timeout(), Description: "Upgrade to " + a.plan.Target,
 		Adjust: carryOver(a.c, r.release.ServerSide),
 	})
+}
+
+// unchanged looks whether the release is as it was planned for, and ends an
+// operation on it that never ended, for which the plan has the go-ahead.
+func (a *applier) unchanged(ctx context.Context, r *ReleasePlan) error {
+	now, err := helm.Last(ctx, a.c, r.Namespace, r.Name)
+	if err != nil {
+		return err
+	}
+	if now.Revision != r.HelmRevision || now.Status != r.release.Status {
+		return &gate.Stopped{Reason: fmt.Sprintf("%s is at revision %d (%s) now, not at %d (%s) as in the plan: somebody works on it; run the command again",
+			r.object(), now.Revision, now.Status, r.HelmRevision, r.release.Status)}
+	}
+	if !now.Pending() {
+		return nil
+	}
+	return helm.MarkFailed(ctx, a.c, now, "it never ended; kubectl istio-upgrade went on from there")
+}
+
+// verifier asks the injector for a tag.
+func (a *applier) verifier(istioNamespace, tag string) verifier {
+	return verifier{
+		c: a.c, emit: a.emit, timeout: a.o.timeout(), now: a.o.now,
+		istioNamespace: istioNamespace, revision: a.plan.Revision, tag: tag,
+	}
+}
+
+func (a *applier) warn(r *ReleasePlan, warning string) {
+	a.result.Warnings = append(a.result.Warnings, warning)
+	a.emit.Emit(progress.Event{Kind: progress.Warning, Object: objectOf(r), Message: warning})
 }
 
 // ready waits for the release's workloads, and for istiod's to answer for the
@@ -137,20 +157,24 @@ func (a *applier) ready(ctx context.Context, r *ReleasePlan, old map[uid]bool) e
 	if r.Component != helm.Istiod && r.Component != helm.Istio {
 		return nil
 	}
-	v := verifier{
-		c: a.c, emit: a.emit, timeout: a.o.timeout(), now: a.o.now,
-		istioNamespace: r.Namespace, revision: a.plan.Revision, tag: injectedTag(r, a.plan.Target),
-	}
-	verified, warning, err := v.run(ctx, a.replicas(ctx, r))
+	verified, warning, err := a.verifier(r.Namespace, injectedTag(r, a.plan.Target)).run(ctx, a.replicas(ctx, r))
 	if err != nil {
 		return err
 	}
 	a.result.Verified = verified
 	if warning != "" {
-		a.result.Warnings = append(a.result.Warnings, warning)
-		a.emit.Emit(progress.Event{Kind: progress.Warning, Object: objectOf(r), Message: warning})
+		a.warn(r, warning)
 	}
 	return nil
+}
+
+// workloadsNow gives the workloads of a release as it was stored.
+func workloadsNow(r helm.Release) []workload.Ref {
+	objects, err := manifestObjects(r)
+	if err != nil {
+		return nil
+	}
+	return workloadsOf(objects, r.Namespace)
 }
 
 // replicas gives how many istiods answer.

@@ -53,6 +53,8 @@ type ReleasePlan struct {
 	// UnknownValues are the user's values that the new chart does not use.
 	UnknownValues []string       `json:"unknownValues"`
 	Objects       []ObjectChange `json:"objects"`
+	// ToRevision is the release's revision that a rollback goes to.
+	ToRevision int `json:"toRevision,omitempty"`
 	// Workloads are waited for.
 	Workloads []workload.Ref `json:"workloads"`
 	Pending   *Pending       `json:"pending,omitempty"`
@@ -61,6 +63,8 @@ type ReleasePlan struct {
 	chart    *helm.Chart
 	values   map[string]any
 	rendered *helm.Rendered
+	// serverSide says how a rollback is written.
+	serverSide bool
 }
 
 // ValueChange is a value of the user's that changes.

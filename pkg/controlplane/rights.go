@@ -17,7 +17,7 @@ import (
 func checkRights(ctx context.Context, c *cluster.Cluster, releases []ReleasePlan) error {
 	var wanted []cluster.Permission
 	for _, r := range releases {
-		if r.Action != Upgrade || r.rendered == nil {
+		if r.Action != Upgrade && r.Action != Rollback || r.rendered == nil {
 			continue
 		}
 		mapper, err := c.Mapper()

@@ -3,6 +3,7 @@ package helm
 import (
 	"maps"
 	"os"
+	"strings"
 
 	commonutil "helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
@@ -29,6 +30,9 @@ func UserValues(files, sets []string) (map[string]any, error) {
 		merged = loader.MergeMaps(merged, values)
 	}
 	for _, expression := range sets {
+		if !strings.Contains(expression, "=") {
+			return nil, gate.BadInputf("--set %s: there is no = in it", expression)
+		}
 		if err := strvals.ParseInto(expression, merged); err != nil {
 			return nil, gate.BadInputf("--set %s: %v", expression, err)
 		}

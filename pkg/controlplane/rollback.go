@@ -1,0 +1,100 @@
+package controlplane
+
+import (
+	"context"
+
+	"github.com/Masterminds/semver/v3"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+)
+
+// RollbackStep is the name of the way back in events and refusals.
+const RollbackStep = "rollback"
+
+// Rollback is the action of a release that goes back.
+const Rollback Action = "rollback"
+
+// RollbackOptions are what a user asks of the way back. Of Options it uses
+// Revision, Wait, Timeout, Force, Recover, IstioNamespace, Proxies and Now.
+type RollbackOptions struct {
+	Options
+	// To is the revision of the control plane's release to go back to; zero
+	// means the newest good one that runs another version.
+	To int
+	// ProxiesFirst brings the proxies back before their control plane.
+	ProxiesFirst bool
+	// RollWorkloads gives all workloads the proxy that the injector gives out
+	// now; needed with ProxiesFirst.
+	RollWorkloads func(ctx context.Context) error
+}
+
+// RollbackPlan is what going back would do.
+type RollbackPlan struct {
+	Cluster  cluster.Identity `json:"cluster"`
+	Revision string           `json:"revision"`
+	// From and To are the tags of the control plane.
+	From         string `json:"from"`
+	To           string `json:"to"`
+	ProxiesFirst bool   `json:"proxiesFirst"`
+	// Releases are in the order in which they go back: that of an upgrade
+	// reversed.
+	Releases []ReleasePlan  `json:"releases"`
+	Refusals []gate.Refusal `json:"refusals"`
+	Warnings []string       `json:"warnings"`
+
+	plane   helm.Release // of istiod, as it is now
+	oldTags map[string]any
+}
+
+// Empty tells whether there is nothing to go back.
+func (p *RollbackPlan) Empty() bool {
+	for _, r := range p.Releases {
+		if r.Action == Rollback {
+			return false
+		}
+	}
+	return true
+}
+
+// chooseRevision finds where a release goes back to: the wanted revision, or
+// the newest superseded one whose images are of another version than those of
+// the newest. History is newest first. It is a pure function; its error says
+// why there is none.
+func chooseRevision(history []helm.Release, to int, current *semver.Version, version func(helm.Release) *semver.Version) (helm.Release, error) {
+	for _, r := range history[min(1, len(history)):] {
+		switch {
+		case to != 0 && r.Revision == to:
+			if !r.Superseded() && !r.Deployed() {
+				return helm.Release{}, gate.BadInputf("revision %d of %s is %s: it never was in force", to, r, r.Status)
+			}
+			return r, nil
+		case to != 0, !r.Superseded() && !r.Deployed():
+			continue
+		}
+		if v := version(r); v != nil && (current == nil || !v.Equal(current)) {
+			return r, nil
+		}
+	}
+	if to != 0 {
+		return helm.Release{}, gate.BadInputf("there is no earlier revision %d of the release", to)
+	}
+	return helm.Release{}, nil
+}
+
+// newerProxies names the proxies that are newer than a control plane of the
+// version would be.
+func newerProxies(proxies []ProxyVersion, revision string, target *semver.Version) (pods []string, count int, newest *semver.Version) {
+	for _, p := range proxies {
+		v, err := semver.NewVersion(p.Version)
+		if err != nil || !p.belongs(revision) || !v.GreaterThan(target) {
+			continue
+		}
+		pods, count = append(pods, p.Pods...), count+p.Count
+		if newest == nil || v.GreaterThan(newest) {
+			newest = v
+		}
+	}
+	return pods, count, newest
+}
