@@ -58,6 +58,9 @@ func TestReinjectCorpus(t *testing.T) {
 		settings.Native = native
 		injectable, total := map[string]int{}, map[string]int{}
 		for release, pairs := range byRelease(corpusPairs(t)) {
+			if native && release != "newest" { // the form of the proxy does not depend on the input's release
+				continue
+			}
 			var names []string
 			var originals, injected []*unstructured.Unstructured
 			for _, p := range pairs {

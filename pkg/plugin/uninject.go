@@ -47,13 +47,15 @@ cluster is asked.`,
 		Example: uninjectExample,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(o.files) == 0 {
+				return usagef("uninject needs manifests: give -f FILE, a directory, a URL, or - for stdin")
+			}
 			return o.run(cmd.Context())
 		},
 	}
 	cmd.Flags().StringArrayVarP(&o.files, "filename", "f", nil, "File, directory or URL with manifests, or - for stdin (can be repeated)")
 	cmd.Flags().BoolVarP(&o.recursive, "recursive", "R", false, "Also read the directories below those given with -f")
 	cmd.Flags().VarP(&o.output, "output", "o", "Output format, yaml or json; each document as it came when not given")
-	_ = cmd.MarkFlagRequired("filename") // the flag is defined above
 	return cmd
 }
 

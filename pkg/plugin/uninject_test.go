@@ -55,7 +55,7 @@ func TestUninjectCommand(t *testing.T) {
 		{name: "a file", args: []string{"-f", file}, out: cleanManifest, errOut: "note: Pod/web: labels[service.istio.io/canonical-name]: "},
 		{name: "stdin", in: injectedManifest, args: []string{"-f", "-"}, out: cleanManifest, errOut: "note: "},
 		{name: "as json", in: "kind: Service\n", args: []string{"-f", "-", "-o", "json"}, out: "{\n    \"kind\": \"Service\"\n}\n"},
-		{name: "no file", err: `required flag(s) "filename" not set`},
+		{name: "no file", err: "uninject needs manifests"},
 		{name: "no such file", args: []string{"-f", file + "x"}, err: "web.yamlx: no such file"},
 		{name: "another format", args: []string{"-f", file, "-o", "table"}, err: "manifests are written as yaml or json"},
 		{name: "broken yaml", in: "a: [\n", args: []string{"-f", "-"}, err: "stdin: document 1 (line 1): yaml: line"},
