@@ -35,12 +35,12 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 	for _, count := range p.Objects {
 		result.Objects += count.Objects
 	}
-	if !p.writes() || o.DryRun == DryRunClient {
+	if !p.Writes() || o.DryRun == DryRunClient {
 		return result, nil
 	}
 	emit.Step = Step
 	r := &run{Plan: p, c: c, o: o, emit: emit}
-	emit.Emit(progress.Event{Kind: progress.StepStarted, Message: r.headline(), Total: len(r.toWrite())})
+	emit.Emit(progress.Event{Kind: progress.StepStarted, Message: r.headline(), Total: len(r.Changing())})
 	var err error
 	if r.live, err = mesh.ReadCRDs(ctx, c); err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 	if err := r.verify(ctx, before); err != nil {
 		return result, err
 	}
-	result.Written = r.toWrite()
+	result.Written = r.Changing()
 	emit.Emit(progress.Event{
 		Kind: progress.StepFinished, Finished: len(result.Written), Total: len(result.Written),
 		Message: fmt.Sprintf("%d definitions are of Istio %s; %d objects as before", len(p.work.targets), p.Tag, result.Objects),
@@ -81,8 +81,8 @@ func (p *Plan) headline() string {
 	}
 }
 
-// toWrite names the definitions that the plan changes.
-func (p *Plan) toWrite() []string {
+// Changing names the definitions that the plan changes.
+func (p *Plan) Changing() []string {
 	names := []string{}
 	for _, change := range p.CRDs {
 		if change.writes() {
@@ -174,7 +174,7 @@ func (r *run) prepareAll(ctx context.Context) error {
 
 // apply writes the definitions that differ by server-side apply.
 func (r *run) apply(ctx context.Context) error {
-	names := r.toWrite()
+	names := r.Changing()
 	done := 0
 	for _, t := range r.work.targets {
 		if !slices.Contains(names, t.Name) {
@@ -202,7 +202,7 @@ func (r *run) apply(ctx context.Context) error {
 
 // ask has the API server judge the definitions without storing them.
 func (r *run) ask(ctx context.Context) error {
-	names, manager := r.toWrite(), r.work.manager
+	names, manager := r.Changing(), r.work.manager
 	if manager == "" {
 		r.emit.Emit(progress.Event{Kind: progress.Skipped, Message: "what the Jobs of istio-init would apply cannot be tried beforehand"})
 		return nil

@@ -206,5 +206,5 @@ type Result struct {
 	Objects int `json:"objects"`
 }
 
-// writes says whether applying the plan changes the cluster.
-func (p *Plan) writes() bool { return p.Action != Nothing && p.Action != Verify }
+// Writes says whether applying the plan changes the cluster.
+func (p *Plan) Writes() bool { return p.Action != Nothing && p.Action != Verify }

@@ -79,6 +79,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags.AddGoFlag(verbosity())
 	cmd.AddCommand(
 		newControlPlaneCommand(s),
+		newCRDsCommand(s),
 		newRollbackCommand(s),
 		newSidecarsCommand(s),
 		newUninjectCommand(streams),
