@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -48,6 +49,13 @@ func (c *Cluster) Identity() Identity {
 	return Identity{Context: c.Context, Server: c.Server}
 }
 
+// ErrNoKubeconfig says that nothing names an API server.
+var ErrNoKubeconfig = errors.New("no kubeconfig: set KUBECONFIG, or give --kubeconfig or --server")
+
+// noServer is the address that cli-runtime falls back to without a kubeconfig
+// (cli-runtime pkg/genericclioptions/client_config.go).
+const noServer = "http://localhost:8080"
+
 // Connect reads the user's kubeconfig and makes the clients. It sends nothing.
 // Its errors say what in the kubeconfig is wrong.
 func Connect(getter genericclioptions.RESTClientGetter) (*Cluster, error) {
@@ -59,6 +67,9 @@ func Connect(getter genericclioptions.RESTClientGetter) (*Cluster, error) {
 	config, err := getter.ToRESTConfig()
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	if len(raw.Clusters) == 0 && config.Host == noServer {
+		return nil, ErrNoKubeconfig
 	}
 	namespace, _, err := loader.Namespace()
 	if err != nil {

@@ -66,7 +66,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRun: func(*cobra.Command, []string) {
-			klog.SetOutput(streams.ErrOut)
+			quietKlog(streams.ErrOut)
 		},
 	}
 	cmd.SetIn(streams.In)
@@ -101,6 +101,16 @@ func verbosity() *flag.Flag {
 	v := set.Lookup("v")
 	v.Usage = "Number for the log level verbosity"
 	return v
+}
+
+// quietKlog shows what client-go logs only where -v asks for it: what matters of
+// it comes as an error anyhow.
+func quietKlog(w io.Writer) {
+	klog.LogToStderr(false)
+	if !klog.V(1).Enabled() {
+		w = io.Discard
+	}
+	klog.SetOutput(w)
 }
 
 // usageErrors makes wrong arguments of every command a usage error.

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/sidecars"
@@ -171,6 +172,9 @@ func sidecarsAction(ctx context.Context, c *cluster.Cluster, options sidecars.Op
 	plan, err := sidecars.NewPlan(ctx, c, options)
 	if err != nil {
 		return action{}, err
+	}
+	if len(plan.Items) == 0 && options.Namespace != "" {
+		return action{}, gate.BadInputf("no webhook injects into namespace %s and no pod there has a proxy: label it for injection, or choose another with -n or -A", options.Namespace)
 	}
 	moving := plan.Moving()
 	a := action{
