@@ -88,17 +88,19 @@ type document struct {
 	Kind       string `json:"kind"`
 	Step       string `json:"step"`
 	DryRun     bool   `json:"dryRun"`
-	Plan       any    `json:"plan"`
-	Result     any    `json:"result,omitempty"`
-	Left       any    `json:"left,omitempty"`
-	Error      string `json:"error,omitempty"`
+	Plan       any    `json:"plan,omitempty"`
+	// Steps are the documents of the steps, where a command has several.
+	Steps  []document `json:"steps,omitempty"`
+	Result any        `json:"result,omitempty"`
+	Left   any        `json:"left,omitempty"`
+	Error  string     `json:"error,omitempty"`
 }
 
 const documentVersion = "istio-upgrade/v1"
 
 // run shows an action's plan, asks, and applies it.
 func (c *changeFlags) run(ctx context.Context, s *session, id cluster.Identity, a action) error {
-	doc := document{APIVersion: documentVersion, Kind: "Report", Step: a.step, DryRun: c.dryRun != dryRunNone, Plan: a.plan, Left: a.left}
+	doc := c.document(a)
 	err := c.carryOut(ctx, s, id, a, &doc)
 	if err != nil {
 		doc.Error = err.Error()
@@ -109,6 +111,11 @@ func (c *changeFlags) run(ctx context.Context, s *session, id cluster.Identity, 
 		}
 	}
 	return err
+}
+
+// document gives what -o json prints of an action, before anything came of it.
+func (c *changeFlags) document(a action) document {
+	return document{APIVersion: documentVersion, Kind: "Report", Step: a.step, DryRun: c.dryRun != dryRunNone, Plan: a.plan, Left: a.left}
 }
 
 func (c *changeFlags) carryOut(ctx context.Context, s *session, id cluster.Identity, a action, doc *document) error {

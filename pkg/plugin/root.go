@@ -78,6 +78,8 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags.StringVarP(&s.istioNamespace, "istio-namespace", "i", "istio-system", "Namespace of the control plane")
 	flags.AddGoFlag(verbosity())
 	cmd.AddCommand(
+		newAllCommand(s),
+		newStatusCommand(s),
 		newControlPlaneCommand(s),
 		newCRDsCommand(s),
 		newRollbackCommand(s),

@@ -40,6 +40,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	for _, s := range subjects {
 		if s.W != nil {
 			s.guess(seen.injections, s.revision())
+			s.preview(seen.injections[s.revision()].Tag, o.PreviewTag)
 		}
 		s.settle(&o)
 	}
@@ -51,6 +52,9 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	}
 	if err := a.askEach(ctx, moving); err != nil {
 		return nil, err
+	}
+	for _, s := range moving {
+		s.preview(seen.injections[s.revision()].Tag, o.PreviewTag)
 	}
 	plan := &Plan{Cluster: c.Identity(), Scope: scope(o.Namespace)}
 	for _, s := range subjects {

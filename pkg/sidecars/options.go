@@ -20,6 +20,10 @@ type Options struct {
 	// Only names workloads; empty means all of the namespace.
 	Only []Name
 
+	// PreviewTag makes the plan that will hold once the injector gives this tag
+	// instead of its own; empty means the injector as it is.
+	PreviewTag string
+
 	AllowDowntime bool
 	Evict         bool
 	RestartWith   RestartWith

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -11,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
@@ -112,7 +114,8 @@ func (a *asker) ask(ctx context.Context, s *subject) answer {
 // guess completes an answer that says nothing of the proxy from the
 // configuration of the injector that serves the workload.
 func (s *subject) guess(injections map[string]injection, revision string) {
-	if s.Answer.Outcome == answered || s.Answer.HasProxy {
+	configured := Manual(&s.W.Template) || managedGateway(s.W) || s.Release != "" // never asked for
+	if s.Answer.Outcome == answered || s.Answer.HasProxy || !configured && !s.serves() {
 		return
 	}
 	in, ok := injections[revision]
@@ -121,4 +124,18 @@ func (s *subject) guess(injections map[string]injection, revision string) {
 	}
 	s.Answer.HasProxy, s.Answer.Guessed = true, true
 	s.Answer.Proxy = workload.Proxy{Image: in.imageFor(&s.W.Template)}
+}
+
+// preview puts the tag that the injector is about to give in place of the one
+// that it gives now. Images with another tag are the workload's own, and stay.
+func (s *subject) preview(now, then string) {
+	if then == "" || now == "" || now == then || !s.Answer.HasProxy {
+		return
+	}
+	for _, suffix := range []string{"", "-distroless", "-debug"} {
+		if image, ok := strings.CutSuffix(s.Answer.Proxy.Image, ":"+mesh.BaseTag(now)+suffix); ok {
+			s.Answer.Proxy.Image = image + ":" + mesh.BaseTag(then) + suffix
+			return
+		}
+	}
 }
