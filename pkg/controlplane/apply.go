@@ -81,7 +81,7 @@ func (a *applier) release(ctx context.Context, r *ReleasePlan) error {
 	if r.Action == Upgrade {
 		a.emit.Emit(progress.Event{Kind: progress.Started, Object: objectOf(r), Message: r.ChartFrom + " to " + r.ChartTo})
 		out.Outcome = outcomeFailed
-		if written, err = a.write(ctx, r); err != nil {
+		if written, err = a.write(ctx, r, "Upgrade to "+a.plan.Target); err != nil {
 			out.Message = err.Error()
 			return a.putBack(ctx, r, written, &out, err)
 		}
@@ -98,7 +98,7 @@ func (a *applier) release(ctx context.Context, r *ReleasePlan) error {
 		if ctx.Err() != nil || r.Action != Upgrade {
 			return err // interrupted: pods go on coming up, and so does the next run
 		}
-		if markErr := helm.MarkFailed(ctx, a.c, written, err.Error()); markErr != nil {
+		if markErr := helm.MarkFailed(ctx, a.c, written, err.Error(), r.good); markErr != nil {
 			err = errors.Join(err, markErr)
 		}
 		return a.putBack(ctx, r, written, &out, err)
@@ -108,12 +108,12 @@ func (a *applier) release(ctx context.Context, r *ReleasePlan) error {
 
 // write makes the new revision, unless the release is not as it was planned
 // for.
-func (a *applier) write(ctx context.Context, r *ReleasePlan) (helm.Release, error) {
+func (a *applier) write(ctx context.Context, r *ReleasePlan, description string) (helm.Release, error) {
 	if err := a.unchanged(ctx, r); err != nil {
 		return helm.Release{}, err
 	}
 	return helm.Upgrade(ctx, a.c, r.release, r.chart, r.values, helm.ApplyOptions{
-		Timeout: a.o.timeout(), Description: "Upgrade to " + a.plan.Target,
+		Timeout: a.o.timeout(), Description: description,
 		Adjust: carryOver(a.c, r.release.ServerSide),
 	})
 }
@@ -132,7 +132,7 @@ func (a *applier) unchanged(ctx context.Context, r *ReleasePlan) error {
 	if !now.Pending() {
 		return nil
 	}
-	return helm.MarkFailed(ctx, a.c, now, "it never ended; kubectl istio-upgrade went on from there")
+	return helm.MarkFailed(ctx, a.c, now, "it never ended; kubectl istio-upgrade went on from there", r.good)
 }
 
 // verifier asks the injector for a tag.
@@ -194,10 +194,7 @@ func (a *applier) replicas(ctx context.Context, r *ReleasePlan) int {
 // putBack rolls a failed release back, where that was asked for and a revision
 // was written.
 func (a *applier) putBack(ctx context.Context, r *ReleasePlan, failed helm.Release, out *ReleaseResult, cause error) error {
-	good := r.HelmRevision
-	if r.Pending != nil {
-		good = r.Pending.LastGood
-	}
+	good := r.good
 	if !a.o.RollbackOnFailure || failed.Revision == 0 || good == 0 || ctx.Err() != nil {
 		if failed.Revision == 0 {
 			return cause
@@ -216,11 +213,11 @@ func (a *applier) putBack(ctx context.Context, r *ReleasePlan, failed helm.Relea
 	}); err != nil {
 		return errors.Join(cause, err)
 	}
-	before, err := manifestObjects(r.release)
+	back, err := helm.Last(ctx, a.c, r.Namespace, r.Name)
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	if err := a.watch.await(ctx, workloadsOf(before, r.Namespace), old); err != nil {
+	if err := a.watch.await(ctx, workloadsNow(back), old); err != nil {
 		return errors.Join(cause, fmt.Errorf("after the rollback: %w", err))
 	}
 	out.Outcome, out.HelmRevision = outcomeRolledBack, failed.Revision+1

@@ -193,27 +193,40 @@ func (b *builder) release(ctx context.Context, release helm.Release, m *mesh.Mes
 	return r, append(refusals, blocked...), warnings, nil
 }
 
-// base is the revision whose values are kept: the newest, or where that never
-// ended the last good one, which it also notes.
+// base is the revision whose values are kept: the one in force, which is the
+// newest unless that failed or never ended. It notes a release that is pending.
 func (b *builder) base(ctx context.Context, r *ReleasePlan) (helm.Release, error) {
-	if r.release.Helm2 || !r.release.Pending() {
+	r.good = r.release.Revision
+	if r.release.Helm2 || r.release.Deployed() {
 		return r.release, nil
-	}
-	r.Pending = &Pending{
-		Status: r.release.Status, Since: r.release.Updated,
-		Age: int64(b.o.now().Sub(r.release.Updated).Seconds()),
 	}
 	history, err := helm.History(ctx, b.c, r.Namespace, r.Name)
 	if err != nil {
 		return r.release, err
 	}
-	for _, old := range history {
-		if old.Deployed() || old.Superseded() {
-			r.Pending.LastGood = old.Revision
-			return old, nil
+	good := lastGood(history)
+	r.good = good.Revision
+	if r.release.Pending() {
+		r.Pending = &Pending{
+			Status: r.release.Status, Since: r.release.Updated,
+			Age: int64(b.o.now().Sub(r.release.Updated).Seconds()), LastGood: good.Revision,
 		}
 	}
-	return r.release, nil
+	if good.Revision == 0 {
+		return r.release, nil
+	}
+	return good, nil
+}
+
+// lastGood gives the newest revision of a history, newest first, that is or was
+// in force; the zero value where there is none.
+func lastGood(history []helm.Release) helm.Release {
+	for _, status := range []func(helm.Release) bool{helm.Release.Deployed, helm.Release.Superseded} {
+		if at := slices.IndexFunc(history, status); at >= 0 {
+			return history[at]
+		}
+	}
+	return helm.Release{}
 }
 
 // render makes the objects, and once more where --ensure-ha changes values.

@@ -60,6 +60,7 @@ type ReleasePlan struct {
 	Pending   *Pending       `json:"pending,omitempty"`
 
 	release  helm.Release
+	good     int // the revision in force, 0 where there is none
 	chart    *helm.Chart
 	values   map[string]any
 	rendered *helm.Rendered

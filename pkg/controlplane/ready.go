@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +26,7 @@ type readiness struct {
 }
 
 // judge says where a workload stands, from it and its pods; old are the pods
-// that were there before the upgrade. It is a pure function. What completes a
+// that were there before the upgrade, whose trouble may end with them. It is a pure function. What completes a
 // rollout is what kubectl rollout status asks for (kubectl:
 // pkg/polymorphichelpers/rollout_status.go), and that no other pod is left: an
 // old istiod that is still there may still answer.
@@ -38,12 +39,12 @@ func judge(w *workload.Workload, pods []*corev1.Pod, old map[types.UID]bool) rea
 			continue
 		}
 		live++
-		if old[pod.UID] || pod.DeletionTimestamp != nil || r.Trouble != "" {
+		if old[pod.UID] && !current(w, pod) || pod.DeletionTimestamp != nil || r.Trouble != "" {
 			continue
 		}
 		if trouble := workload.Trouble(pod); trouble != "" {
 			r.Trouble = "pod " + pod.Name + ": " + trouble
-			r.Fatal = !strings.HasPrefix(trouble, "CrashLoopBackOff")
+			r.Fatal = !strings.HasPrefix(trouble, "CrashLoopBackOff") && !old[pod.UID]
 		} else if unfit := workload.Unschedulable(pod); unfit != "" {
 			r.Message += "; pod " + pod.Name + " " + unfit
 		}
@@ -56,7 +57,7 @@ func judge(w *workload.Workload, pods []*corev1.Pod, old map[types.UID]bool) rea
 		return r
 	}
 	if w.Status.DeadlineExceeded && r.Trouble == "" {
-		r.Trouble, r.Fatal = "ProgressDeadlineExceeded: "+w.Status.DeadlineMessage, true
+		r.Trouble = "ProgressDeadlineExceeded: " + w.Status.DeadlineMessage
 	}
 	complete := r.Updated >= w.Desired && w.Status.Available >= w.Desired
 	if w.Kind == workload.Deployment {
@@ -73,4 +74,16 @@ func judge(w *workload.Workload, pods []*corev1.Pod, old map[types.UID]bool) rea
 		}
 	}
 	return r
+}
+
+// current tells whether a pod has the template's images, so that it may be one
+// that an earlier run left, and that nothing will replace.
+func current(w *workload.Workload, pod *corev1.Pod) bool {
+	for _, want := range w.Template.Spec.Containers {
+		at := slices.IndexFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == want.Name })
+		if want.Image != "auto" && (at < 0 || pod.Spec.Containers[at].Image != want.Image) {
+			return false
+		}
+	}
+	return true
 }

@@ -69,7 +69,7 @@ func (a *applier) proxiesFirst(ctx context.Context, p *RollbackPlan, o RollbackO
 		a.emit.Emit(progress.Event{Kind: progress.Started, Object: objectOf(r), Message: "istiod stays, sidecars go back to " + p.To})
 		between := *r
 		between.chart, between.values, between.Action = p.plane.Chart, values, Upgrade
-		written, err := a.write(ctx, &between)
+		written, err := a.write(ctx, &between, "Sidecars back to "+p.To)
 		if err != nil {
 			return err
 		}

@@ -108,8 +108,9 @@ func (p *RollbackPlan) add(ctx context.Context, c *cluster.Cluster, m *mesh.Mesh
 		ChartFrom: now.ChartName + "-" + now.ChartVersion, ChartTo: now.ChartName + "-" + now.ChartVersion, release: now,
 		Values: []ValueChange{}, UnknownValues: []string{}, Objects: []ObjectChange{},
 	}
+	r.good = lastGood(history).Revision
 	if now.Pending() {
-		r.Pending = &Pending{Status: now.Status, Since: now.Updated, Age: int64(o.now().Sub(now.Updated).Seconds()), LastGood: old.Revision}
+		r.Pending = &Pending{Status: now.Status, Since: now.Updated, Age: int64(o.now().Sub(now.Updated).Seconds()), LastGood: r.good}
 	}
 	if old.Revision == 0 {
 		p.Releases = append(p.Releases, r)
@@ -220,10 +221,9 @@ func tagIn(r helm.Release) string {
 }
 
 // sidecarValues are the values by which a revision chose the sidecars' image:
-// global.hub, tag and variant as the user set them, the tag by the control
-// plane's image where he did not.
+// global.hub, tag and variant, the user's or its chart's own.
 func sidecarValues(r helm.Release) map[string]any {
-	global, _ := r.Values["global"].(map[string]any)
+	global, _ := helm.Reuse(r.Chart.Defaults(), r.Values)["global"].(map[string]any)
 	values := map[string]any{}
 	for _, key := range []string{"hub", "tag", "variant"} {
 		if value, ok := global[key]; ok {

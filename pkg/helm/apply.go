@@ -147,24 +147,38 @@ func Rollback(ctx context.Context, c *cluster.Cluster, rel Release, to int, o Ap
 }
 
 // MarkFailed gives a stored revision the status failed, with the reason: one
-// whose pods did not come up, or one that a killed run left pending. Without
-// that, Helm would take it for good, or refuse every further operation.
-func MarkFailed(ctx context.Context, c *cluster.Cluster, rel Release, reason string) error {
+// whose pods did not come up, or one that a killed run left pending. Good, where
+// it is not zero, is the revision that was in force before and is so again, as
+// Helm leaves it when its own waiting fails: else the next upgrade would take
+// the failed one for a good one.
+func MarkFailed(ctx context.Context, c *cluster.Cluster, rel Release, reason string, good int) error {
 	config, err := configuration(context.WithoutCancel(ctx), c, rel.Namespace, nil)
 	if err != nil {
 		return err
 	}
-	found, err := config.Releases.Get(rel.Name, rel.Revision)
+	if err := setStatus(config, rel, rel.Revision, common.StatusFailed, reason); err != nil || good == 0 {
+		return err
+	}
+	return setStatus(config, rel, good, common.StatusDeployed, "")
+}
+
+// setStatus changes a stored revision's status, and its description where one
+// is given.
+func setStatus(config *action.Configuration, rel Release, revision int, status common.Status, description string) error {
+	found, err := config.Releases.Get(rel.Name, revision)
 	if err != nil {
-		return fmt.Errorf("read revision %d of %s: %w", rel.Revision, rel, err)
+		return fmt.Errorf("read revision %d of %s: %w", revision, rel, err)
 	}
 	stored, ok := found.(*releasev1.Release)
 	if !ok {
-		return fmt.Errorf("read revision %d of %s: unknown form %T", rel.Revision, rel, found)
+		return fmt.Errorf("read revision %d of %s: unknown form %T", revision, rel, found)
 	}
-	stored.SetStatus(common.StatusFailed, reason)
+	if description == "" {
+		description = stored.Info.Description
+	}
+	stored.SetStatus(status, description)
 	if err := config.Releases.Update(stored); err != nil {
-		return fmt.Errorf("mark revision %d of %s as failed: %w", rel.Revision, rel, err)
+		return fmt.Errorf("mark revision %d of %s as %s: %w", revision, rel, status, err)
 	}
 	return nil
 }
