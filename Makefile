@@ -34,5 +34,5 @@ lab-down:
 demo: build ## a real mesh is upgraded before your eyes
 	@test/demo/demo.sh $(CURDIR)/$(BIN)
 
-demo-down:
-	@$(LAB) down
+demo-down: ## its cluster is removed
+	@$(LAB) down --dir "$${LAB_DIR:-$${XDG_CACHE_HOME:-$$HOME/.cache}/kubectl-istio-upgrade/demo}"

@@ -14,9 +14,9 @@ func sidecarsTable(p *sidecars.Plan) func(io.Writer, bool) error {
 	return func(w io.Writer, wide bool) error {
 		fmt.Fprintln(w, planHead("sidecars", p.Cluster, p.Scope))
 		fmt.Fprintln(w, sidecarCounts(p))
-		moving := newTable("NAMESPACE", "WORKLOAD", "PODS", "PROXY", "HOW", "IMPACT", "+REVISION", "+REASON")
+		moving := newTable("NAMESPACE", "WORKLOAD", "PODS", "PROXY", "HOW", "IMPACT", "+REVISION")
 		for _, item := range p.Moving() {
-			moving.row(item.Namespace, item.String(), pods(&item), fromTo(&item), string(item.How), impact(&item), item.Revision, item.Reason)
+			moving.row(item.Namespace, item.String(), pods(&item), fromTo(&item), string(item.How), impact(&item), item.Revision)
 		}
 		staying := newTable("NAMESPACE", "WORKLOAD", "PROXY", "VERDICT", "WHY IT STAYS")
 		for _, item := range p.Staying() {
@@ -101,10 +101,14 @@ func proxyName(f sidecars.ProxyForm) string {
 }
 
 func impact(item *sidecars.Item) string {
-	if item.ImpactReason == "" {
-		return string(item.Impact)
+	text := string(item.Impact)
+	if item.ImpactReason != "" {
+		text += ": " + item.ImpactReason
 	}
-	return string(item.Impact) + ": " + item.ImpactReason
+	if item.Reason != "" {
+		text += "; " + item.Reason
+	}
+	return text
 }
 
 func why(item *sidecars.Item) string {

@@ -25,7 +25,7 @@ type Result struct {
 // every case.
 func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit progress.Emitter) (*Result, error) {
 	moving := p.Moving()
-	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(moving), Message: fmt.Sprintf("%d workloads to move", len(moving))})
+	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(moving), Message: fmt.Sprintf("%d to move", len(moving))})
 	moves := make([]rollout.Move, 0, len(moving))
 	for i := range moving {
 		moves = append(moves, moveOf(&moving[i], &o))

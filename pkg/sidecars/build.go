@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"istio.io/api/annotation"
 	"istio.io/api/label"
 
@@ -40,6 +42,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	for _, s := range subjects {
 		if s.W != nil {
 			s.guess(seen.injections, s.revision())
+			s.configured = seen.injections[s.revision()].imageFor(&corev1.PodTemplateSpec{})
 			s.preview(seen.injections[s.revision()].Tag, o.PreviewTag)
 		}
 		s.settle(&o)

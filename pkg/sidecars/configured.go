@@ -89,6 +89,9 @@ func (in injection) imageFor(t *corev1.PodTemplateSpec) string {
 	if strings.Contains(in.Image, "/") {
 		return in.Image
 	}
+	if in.Hub == "" {
+		return ""
+	}
 	kind := t.Annotations[annotation.SidecarProxyImageType.Name]
 	if kind == "" {
 		kind = in.Variant

@@ -23,9 +23,11 @@ const parallelQuestions = 32
 // subject is a workload on its way through a plan.
 type subject struct {
 	facts
-	item  Item
-	key   string
-	asked *corev1.Pod // the pod that was last asked for
+	item Item
+	// configured is the image that the injector gives to pods that fix none.
+	configured string
+	key        string
+	asked      *corev1.Pod // the pod that was last asked for
 }
 
 // asker asks the API server what it would make of pods.

@@ -39,6 +39,8 @@ func (s *subject) settle(o *Options) {
 		return
 	}
 	switch j.Verdict {
+	case Pinned:
+		s.lagOfPinned()
 	case Stale, Missing, Mixed:
 		if j.Lags {
 			item.How, item.Held = wayOf(s.W, o)
@@ -58,6 +60,16 @@ func (s *subject) settle(o *Options) {
 		}
 		s.settleAgain(o)
 	}
+}
+
+// lagOfPinned shows how far a pinned proxy is from what its injector gives to
+// others.
+func (s *subject) lagOfPinned() {
+	if s.configured == "" || len(s.item.Proxies) == 0 {
+		return
+	}
+	to := formOf(workload.Proxy{Image: s.configured, Native: s.item.Proxies[0].Native})
+	s.item.To, s.item.Lags = &to, s.item.Proxies[0].Image != s.configured && !s.Same(s.item.Proxies[0].Image, s.configured)
 }
 
 // settleAgain handles a workload that this tool has restarted for the same
