@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Every request is written down, once, without its body. Leases and the health endpoints are not: they are noise.
+// Every request is written down, once, without its body. The health endpoints and the leases of nodes are not: they are noise.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -20,6 +20,8 @@ rules:
   nonResourceURLs: ["/readyz*", "/livez*", "/healthz*"]
 - level: None
   users: ["system:apiserver"]
+- level: None
+  namespaces: [kube-node-lease]
 - level: Metadata
 `
 

@@ -40,7 +40,6 @@ type Cluster struct {
 
 	mu        sync.Mutex
 	processes []*process
-	istiods   []istiod
 	apiPort   int
 	token     string
 
@@ -76,8 +75,8 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if c.dir, err = filepath.Abs(c.dir); err != nil {
 		return nil, fmt.Errorf("finding the lab's folder: %w", err)
 	}
-	if exists(c.file("lab.json")) {
-		return nil, fmt.Errorf("a lab is already up in %s: take it down first", c.dir)
+	if err := clearUnlessUp(c.dir); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(c.file("logs"), 0o755); err != nil {
 		return nil, fmt.Errorf("making the lab's folder: %w", err)
@@ -107,22 +106,39 @@ func Attach(dir string, log io.Writer) (*Cluster, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", filepath.Join(dir, "lab.json"), err)
 	}
-	c := &Cluster{
-		Parts: s.Parts, dir: dir, opts: s.Options, log: log,
-		processes: s.Processes, istiods: s.Istiods, apiPort: s.APIPort, token: s.Token,
+	c := &Cluster{Parts: s.Parts, dir: dir, opts: s.Options, log: log, apiPort: s.APIPort, token: s.Token}
+	for _, p := range s.Processes {
+		c.processes = append(c.processes, &process{started: p})
 	}
 	c.spawn, c.stopSpawn = spawner()
 	return c, c.connect()
 }
 
+// clearUnlessUp removes what a cluster left that ended with its machine. One of which a part still runs is an error.
+func clearUnlessUp(dir string) error {
+	old, err := Attach(dir, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, p := range old.processes {
+		if p.PID != 0 && runs(p.PID, p.Path) {
+			old.stopSpawn()
+			return fmt.Errorf("a lab is already up in %s: take it down first", dir)
+		}
+	}
+	return old.Stop()
+}
+
 // state is what Attach needs to know, kept in lab.json.
 type state struct {
-	Parts     Parts      `json:"parts"`
-	Options   Options    `json:"options"`
-	APIPort   int        `json:"apiPort"`
-	Token     string     `json:"token"`
-	Processes []*process `json:"processes"`
-	Istiods   []istiod   `json:"istiods"`
+	Parts     Parts     `json:"parts"`
+	Options   Options   `json:"options"`
+	APIPort   int       `json:"apiPort"`
+	Token     string    `json:"token"`
+	Processes []started `json:"processes"`
 }
 
 // save writes the state, so that every process that was started can be stopped by its id, by whomever. The caller
@@ -130,7 +146,11 @@ type state struct {
 func (c *Cluster) save() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b, err := json.MarshalIndent(state{c.Parts, c.opts, c.apiPort, c.token, c.processes, c.istiods}, "", "  ")
+	s := state{c.Parts, c.opts, c.apiPort, c.token, make([]started, 0, len(c.processes))}
+	for _, p := range c.processes {
+		s.Processes = append(s.Processes, p.snapshot())
+	}
+	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return fmt.Errorf("writing the lab's state: %w", err)
 	}

@@ -42,7 +42,7 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 		return err
 	}
 	etcdClient, etcdPeer := "http://"+loopback(ports[1]), "http://"+loopback(ports[2])
-	if err := c.add(ctx, &process{Name: Etcd, Args: []string{
+	if err := c.add(ctx, started{Name: Etcd, Args: []string{
 		"--data-dir", c.file("etcd"), "--unsafe-no-fsync", "--log-level", "warn",
 		"--listen-client-urls", etcdClient, "--advertise-client-urls", etcdClient,
 		"--listen-peer-urls", etcdPeer, "--initial-advertise-peer-urls", etcdPeer, "--initial-cluster", "default=" + etcdPeer,
@@ -54,13 +54,13 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.add(ctx, &process{Name: APIServer, Args: args}); err != nil {
+	if err := c.add(ctx, started{Name: APIServer, Args: args}); err != nil {
 		return err
 	}
 	if err := c.awaitAPI(ctx); err != nil {
 		return err
 	}
-	if err := c.add(ctx, &process{Name: ControllerManager, Args: []string{
+	if err := c.add(ctx, started{Name: ControllerManager, Args: []string{
 		"--kubeconfig", c.Kubeconfig(), "--service-account-private-key-file", c.file("service-account.key"),
 		"--root-ca-file", c.file("apiserver.crt"), "--leader-elect=false", "--secure-port=0",
 		"--kube-api-qps=2000", "--kube-api-burst=4000", "--node-monitor-grace-period=24h",
@@ -69,7 +69,7 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 	}}); err != nil {
 		return err
 	}
-	if err := c.add(ctx, &process{Name: Scheduler, Args: []string{
+	if err := c.add(ctx, started{Name: Scheduler, Args: []string{
 		"--kubeconfig", c.Kubeconfig(), "--leader-elect=false", "--secure-port=0", "--kube-api-qps=2000", "--kube-api-burst=4000",
 	}}); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 	if err := c.makeStages(ctx); err != nil {
 		return err
 	}
-	if err := c.add(ctx, &process{Name: Kwok, Args: []string{
+	if err := c.add(ctx, started{Name: Kwok, Args: []string{
 		"--kubeconfig", c.Kubeconfig(), "--manage-all-nodes=true", "--enable-crds=Stage", "--cidr=10.64.0.0/10",
 		"--config", c.file("kwok.yaml"),
 	}}); err != nil {
@@ -177,7 +177,8 @@ func (c *Cluster) awaitAPI(ctx context.Context) error {
 }
 
 // add starts a part and remembers it.
-func (c *Cluster) add(ctx context.Context, p *process) error {
+func (c *Cluster) add(ctx context.Context, with started) error {
+	p := &process{started: with}
 	if p.Path == "" {
 		p.Path = c.Parts.Bin(p.Name)
 	}
@@ -220,7 +221,7 @@ func (c *Cluster) StartPart(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if p.PID != 0 {
+	if p.snapshot().PID != 0 {
 		return fmt.Errorf("%s runs already", name)
 	}
 	if err := p.start(ctx, c.opts.Detached, c.spawn); err != nil {

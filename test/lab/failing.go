@@ -36,9 +36,9 @@ type Failing struct {
 	ProxyTag  string            // of the proxy's image, or its beginning; "" is every pod
 }
 
-// FailPods has pods fail from now on, until recover is called; then they become ready. Pods that are ready already are left
+// FailPods has pods fail from now on, until restore is called; then they become ready. Pods that are ready already are left
 // as they are.
-func (c *Cluster) FailPods(ctx context.Context, f Failing) (recover func(context.Context) error, err error) {
+func (c *Cluster) FailPods(ctx context.Context, f Failing) (restore func(context.Context) error, err error) {
 	name := fmt.Sprintf("fail-%s-%d", f.Mode, time.Now().UnixNano())
 	stage, err := failStage(name, f.Mode, f.expressions())
 	if err != nil {

@@ -20,12 +20,6 @@ import (
 // IstioNamespace is where the lab installs Istio.
 const IstioNamespace = "istio-system"
 
-// istiod is one istiod process, answering for the control plane of one revision.
-type istiod struct {
-	Revision string `json:"revision"` // "" is the default one
-	Port     int    `json:"port"`     // of its webhooks, on localhost
-}
-
 // IstioOptions say how Istio is installed.
 type IstioOptions struct {
 	Revision string   // "" is the default one; a name installs a second control plane beside it
@@ -56,8 +50,7 @@ func (c *Cluster) InstallIstio(ctx context.Context, version string, opts IstioOp
 	if err != nil {
 		return err
 	}
-	d := istiod{Revision: opts.Revision, Port: ports[0]}
-	url := fmt.Sprintf("https://localhost:%d", d.Port)
+	url := fmt.Sprintf("https://localhost:%d", ports[0])
 	if opts.Revision == "" {
 		if err := c.Helm(ctx, append([]string{"install", "istio-base", c.Parts.Chart("base", version), "--namespace", IstioNamespace,
 			"--create-namespace", "--set", "base.validationURL=" + url + "/validate"}, opts.HelmArgs...)...); err != nil {
@@ -75,7 +68,7 @@ func (c *Cluster) InstallIstio(ctx context.Context, version string, opts IstioOp
 	if err := c.Helm(ctx, append(args, opts.HelmArgs...)...); err != nil {
 		return err
 	}
-	if err := c.addIstiod(ctx, d, ports); err != nil {
+	if err := c.addIstiod(ctx, opts.Revision, ports); err != nil {
 		return err
 	}
 	if opts.NoWait {
@@ -84,18 +77,14 @@ func (c *Cluster) InstallIstio(ctx context.Context, version string, opts IstioOp
 	return c.AwaitInjection(ctx, opts.Revision, version)
 }
 
-// addIstiod starts the process of a revision on ports of its own. Its ConfigMap has to be there: without one istiod
+// addIstiod starts the process of a revision on ports of its own, the first of which is that of its webhooks. Its ConfigMap has to be there: without one istiod
 // serves no injection until it is started again.
-func (c *Cluster) addIstiod(ctx context.Context, d istiod, ports []int) error {
-	revision := d.Revision
+func (c *Cluster) addIstiod(ctx context.Context, revision string, ports []int) error {
 	name := revision
 	if name == "" {
 		name = "default"
 	}
-	c.mu.Lock()
-	c.istiods = append(c.istiods, d)
-	c.mu.Unlock()
-	return c.add(ctx, &process{
+	return c.add(ctx, started{
 		Name: Istiod(revision), Path: c.Parts.Bin("pilot-discovery"),
 		Args: []string{
 			"discovery", "--kubeconfig", c.Kubeconfig(), "--meshConfig", "/dev/null", "--httpsAddr", loopback(ports[0]),

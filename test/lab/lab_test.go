@@ -44,11 +44,11 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// workload is a Deployment of one container, injected by its namespace's label.
-func workload(namespace, name, annotations string, replicas int) []byte {
-	return fmt.Appendf(nil, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: %[2]s, namespace: %[1]s},
-  spec: {replicas: %[4]d, selector: {matchLabels: {app: %[2]s}}, template: {metadata: {labels: {app: %[2]s}, annotations: {%[3]s}},
-  spec: {containers: [{name: app, image: "registry.example.com/app:1"}]}}}}`, namespace, name, annotations, replicas)
+// workload is a Deployment of one pod in the namespace app, injected by its namespace's label.
+func workload(name, annotations string) []byte {
+	return fmt.Appendf(nil, `{apiVersion: apps/v1, kind: Deployment, metadata: {name: %[1]s, namespace: app},
+  spec: {replicas: 1, selector: {matchLabels: {app: %[1]s}}, template: {metadata: {labels: {app: %[1]s}, annotations: {%[2]s}},
+  spec: {containers: [{name: app, image: "registry.example.com/app:1"}]}}}}`, name, annotations)
 }
 
 func apply(t *testing.T, c *lab.Cluster, manifest []byte) {
@@ -75,8 +75,8 @@ func eventually(t *testing.T, what string, done func(context.Context) (bool, err
 	}
 }
 
-func onlyPod(ctx context.Context, c *lab.Cluster, namespace, app string) (*corev1.Pod, error) {
-	pods, err := c.Client().CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
+func onlyPod(ctx context.Context, c *lab.Cluster, app string) (*corev1.Pod, error) {
+	pods, err := c.Client().CoreV1().Pods("app").List(ctx, metav1.ListOptions{LabelSelector: "app=" + app})
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +92,13 @@ func TestIstio(t *testing.T) {
 	must(t, c.InstallIstio(t.Context(), lab.OlderIstio, lab.IstioOptions{}))
 	must(t, c.CreateNamespace(t.Context(), "app", map[string]string{"istio-injection": "enabled"}))
 
-	t.Run("failing pods", func(t *testing.T) { failingPods(t, c) })
-	t.Run("fail and recover", func(t *testing.T) { failAndRecover(t, c) })
-	t.Run("start time", func(t *testing.T) { startTime(t, c) })
-	t.Run("legacy jobs", func(t *testing.T) { legacyJobs(t, c) })
-	t.Run("audit", func(t *testing.T) { audit(t, c) })
-	t.Run("another user", func(t *testing.T) { anotherUser(t, c) })
-	t.Run("chart sources", func(t *testing.T) { chartSources(t, c) })
+	t.Run("failing pods", failingPods(c))
+	t.Run("fail and recover", failAndRecover(c))
+	t.Run("start time", startTime(c))
+	t.Run("legacy jobs", legacyJobs(c))
+	t.Run("audit", audit(c))
+	t.Run("another user", anotherUser(c))
+	t.Run("chart sources", chartSources(c))
 
 	t.Run("a second revision", func(t *testing.T) {
 		must(t, c.InstallIstio(t.Context(), lab.NewerIstio, lab.IstioOptions{Revision: "canary"}))
@@ -131,42 +131,44 @@ func TestIstio(t *testing.T) {
 	})
 }
 
-func failingPods(t *testing.T, c *lab.Cluster) {
-	tests := []struct {
-		mode   lab.FailMode
-		reason func(p *corev1.Pod) string
-		want   string
-		event  string
-	}{
-		{lab.FailImagePull, waiting, "ImagePullBackOff", "Failed"},
-		{lab.FailCrash, waiting, "CrashLoopBackOff", "BackOff"},
-		{lab.FailCreating, waiting, "PodInitializing", "FailedCreatePodSandBox"},
-		{lab.FailNeverReady, unready, "ContainersNotReady", "Unhealthy"},
-	}
-	for _, test := range tests {
-		t.Run(string(test.mode), func(t *testing.T) {
-			name := "fails-" + string(test.mode)
-			apply(t, c, workload("app", name, "lab/fail: "+string(test.mode), 1))
-			eventually(t, "the pod fails", func(ctx context.Context) (bool, error) {
-				pod, err := onlyPod(ctx, c, "app", name)
-				if err != nil {
-					return false, err
-				}
-				if got := test.reason(pod); got != test.want {
-					return false, fmt.Errorf("the reason is %q, want %q", got, test.want)
-				}
-				return true, nil
+func failingPods(c *lab.Cluster) func(*testing.T) {
+	return func(t *testing.T) {
+		tests := []struct {
+			mode   lab.FailMode
+			reason func(p *corev1.Pod) string
+			want   string
+			event  string
+		}{
+			{lab.FailImagePull, waiting, "ImagePullBackOff", "Failed"},
+			{lab.FailCrash, waiting, "CrashLoopBackOff", "BackOff"},
+			{lab.FailCreating, waiting, "PodInitializing", "FailedCreatePodSandBox"},
+			{lab.FailNeverReady, unready, "ContainersNotReady", "Unhealthy"},
+		}
+		for _, test := range tests {
+			t.Run(string(test.mode), func(t *testing.T) {
+				name := "fails-" + string(test.mode)
+				apply(t, c, workload(name, "lab/fail: "+string(test.mode)))
+				eventually(t, "the pod fails", func(ctx context.Context) (bool, error) {
+					pod, err := onlyPod(ctx, c, name)
+					if err != nil {
+						return false, err
+					}
+					if got := test.reason(pod); got != test.want {
+						return false, fmt.Errorf("the reason is %q, want %q", got, test.want)
+					}
+					return true, nil
+				})
+				eventually(t, "the event", func(ctx context.Context) (bool, error) {
+					events, err := c.Client().CoreV1().Events("app").List(ctx, metav1.ListOptions{FieldSelector: "reason=" + test.event})
+					return err == nil && len(events.Items) > 0 && events.Items[0].Type == corev1.EventTypeWarning, err
+				})
 			})
-			eventually(t, "the event", func(ctx context.Context) (bool, error) {
-				events, err := c.Client().CoreV1().Events("app").List(ctx, metav1.ListOptions{FieldSelector: "reason=" + test.event})
-				return err == nil && len(events.Items) > 0 && events.Items[0].Type == corev1.EventTypeWarning, err
-			})
+		}
+		t.Run("only with the tag", func(t *testing.T) {
+			apply(t, c, workload("later", "lab/fail: crash, lab/fail-tag: "+lab.NewerIstio))
+			must(t, c.AwaitPods(t.Context(), "app", "app=later", 1, time.Minute))
 		})
 	}
-	t.Run("only with the tag", func(t *testing.T) {
-		apply(t, c, workload("app", "later", "lab/fail: crash, lab/fail-tag: "+lab.NewerIstio, 1))
-		must(t, c.AwaitPods(t.Context(), "app", "app=later", 1, time.Minute))
-	})
 }
 
 // waiting is the reason why a container has not started, an init container's first.
@@ -188,46 +190,51 @@ func unready(p *corev1.Pod) string {
 	return ""
 }
 
-func failAndRecover(t *testing.T, c *lab.Cluster) {
-	recovers, err := c.FailPods(t.Context(), lab.Failing{
-		Mode: lab.FailImagePull, Namespace: "app", Labels: map[string]string{"app": "unlucky"}, ProxyTag: lab.OlderIstio,
-	})
-	must(t, err)
-	apply(t, c, workload("app", "unlucky", "", 1))
-	apply(t, c, workload("app", "lucky", "", 1))
-	eventually(t, "the chosen pod fails", func(ctx context.Context) (bool, error) {
-		pod, err := onlyPod(ctx, c, "app", "unlucky")
-		return err == nil && waiting(pod) == "ImagePullBackOff", err
-	})
-	must(t, c.AwaitPods(t.Context(), "app", "app=lucky", 1, time.Minute))
-	must(t, recovers(t.Context()))
-	must(t, c.AwaitPods(t.Context(), "app", "app=unlucky", 1, time.Minute))
-}
-
-func startTime(t *testing.T, c *lab.Cluster) {
-	const want = 2 * time.Second
-	check := func(t *testing.T, name string) {
-		t.Helper()
-		must(t, c.AwaitPods(t.Context(), "app", "app="+name, 1, time.Minute))
-		pod, err := onlyPod(t.Context(), c, "app", name)
+func failAndRecover(c *lab.Cluster) func(*testing.T) {
+	return func(t *testing.T) {
+		recovers, err := c.FailPods(t.Context(), lab.Failing{
+			Mode: lab.FailImagePull, Namespace: "app", Labels: map[string]string{"app": "unlucky"}, ProxyTag: lab.OlderIstio,
+		})
 		must(t, err)
-		// Both times are whole seconds, so the difference may be short by one.
-		if took := pod.Status.StartTime.Sub(pod.CreationTimestamp.Time); took < want-time.Second {
-			t.Errorf("%s was ready after %s, want %s", name, took, want)
-		}
+		apply(t, c, workload("unlucky", ""))
+		apply(t, c, workload("lucky", ""))
+		eventually(t, "the chosen pod fails", func(ctx context.Context) (bool, error) {
+			pod, err := onlyPod(ctx, c, "unlucky")
+			return err == nil && waiting(pod) == "ImagePullBackOff", err
+		})
+		must(t, c.AwaitPods(t.Context(), "app", "app=lucky", 1, time.Minute))
+		must(t, recovers(t.Context()))
+		must(t, c.AwaitPods(t.Context(), "app", "app=unlucky", 1, time.Minute))
 	}
-	apply(t, c, workload("app", "slow", `lab/start-ms: "2000"`, 1))
-	check(t, "slow")
-	must(t, c.SetPodStart(t.Context(), want))
-	apply(t, c, workload("app", "slow-too", "", 1))
-	check(t, "slow-too")
-	must(t, c.SetPodStart(t.Context(), 0))
 }
 
-func legacyJobs(t *testing.T, c *lab.Cluster) {
-	must(t, c.LegacyJobs(t.Context()))
-	must(t, c.CreateNamespace(t.Context(), "legacy", nil))
-	apply(t, c, []byte(`
+func startTime(c *lab.Cluster) func(*testing.T) {
+	return func(t *testing.T) {
+		const want = 2 * time.Second
+		check := func(t *testing.T, name string) {
+			t.Helper()
+			must(t, c.AwaitPods(t.Context(), "app", "app="+name, 1, time.Minute))
+			pod, err := onlyPod(t.Context(), c, name)
+			must(t, err)
+			// Both times are whole seconds, so the difference may be short by one.
+			if took := pod.Status.StartTime.Sub(pod.CreationTimestamp.Time); took < want-time.Second {
+				t.Errorf("%s was ready after %s, want %s", name, took, want)
+			}
+		}
+		apply(t, c, workload("slow", `lab/start-ms: "2000"`))
+		check(t, "slow")
+		must(t, c.SetPodStart(t.Context(), want))
+		apply(t, c, workload("slow-too", ""))
+		check(t, "slow-too")
+		must(t, c.SetPodStart(t.Context(), 0))
+	}
+}
+
+func legacyJobs(c *lab.Cluster) func(*testing.T) {
+	return func(t *testing.T) {
+		must(t, c.LegacyJobs(t.Context()))
+		must(t, c.CreateNamespace(t.Context(), "legacy", nil))
+		apply(t, c, []byte(`
 {apiVersion: v1, kind: ServiceAccount, metadata: {name: init, namespace: legacy}}
 ---
 {apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: init}, subjects: [{kind: ServiceAccount, name: init, namespace: legacy}],
@@ -240,63 +247,70 @@ func legacyJobs(t *testing.T, c *lab.Cluster) {
 {apiVersion: batch/v1, kind: Job, metadata: {name: istio-init-crd-10-1.4.10, namespace: legacy}, spec: {template: {spec: {restartPolicy: OnFailure, serviceAccountName: init,
  volumes: [{name: crd-10, configMap: {name: crd-10}}], containers: [{name: init, image: "docker.io/istio/kubectl:1.4.10",
  command: [kubectl, apply, -f, /etc/istio/crd-10/crd-10.yaml], volumeMounts: [{name: crd-10, mountPath: /etc/istio/crd-10}]}]}}}}`))
-	_, err := c.Kubectl(t.Context(), nil, "wait", "-n", "legacy", "--for=condition=Complete", "--timeout=60s", "job/istio-init-crd-10-1.4.10")
-	must(t, err)
-	// The Job is complete, so the CRD must be there already.
-	_, err = c.Kubectl(t.Context(), nil, "get", "crd", "adapters.config.istio.io")
-	must(t, err)
-}
-
-func audit(t *testing.T, c *lab.Cluster) {
-	for _, verb := range []string{"create", "get"} {
-		args := []string{verb, "configmap", "audited", "-n", "app"}
-		if out, err := c.Kubectl(t.Context(), nil, args...); err != nil {
-			t.Fatalf("%s: %v", out, err)
-		}
-	}
-	_, err := c.Kubectl(t.Context(), nil, "create", "configmap", "never", "-n", "app", "--dry-run=server")
-	must(t, err)
-	events, err := c.AuditEvents(t.Context(), "kubectl/")
-	must(t, err)
-	var written, read []string
-	for _, e := range events {
-		if e.Object.Resource != "configmaps" || e.Object.Namespace != "app" {
-			continue
-		}
-		if e.Writes() {
-			written = append(written, e.Object.Name)
-		} else if e.Verb == "get" {
-			read = append(read, e.Object.Name)
-		}
-	}
-	if fmt.Sprint(written) != "[audited]" || fmt.Sprint(read) != "[audited]" {
-		t.Errorf("written %v, read %v; want audited for each, and the dry-run as neither", written, read)
-	}
-	if other, err := c.AuditEvents(t.Context(), "nobody/"); err != nil || len(other) != 0 {
-		t.Errorf("requests of nobody: %v, %v", other, err)
+		_, err := c.Kubectl(t.Context(), nil, "wait", "-n", "legacy", "--for=condition=Complete", "--timeout=60s", "job/istio-init-crd-10-1.4.10")
+		must(t, err)
+		// The Job is complete, so the CRD must be there already.
+		_, err = c.Kubectl(t.Context(), nil, "get", "crd", "adapters.config.istio.io")
+		must(t, err)
 	}
 }
 
-func anotherUser(t *testing.T, c *lab.Cluster) {
-	path, err := c.KubeconfigAs("eve")
-	must(t, err)
-	_, err = c.Kubectl(t.Context(), nil, "--kubeconfig", path, "get", "pods", "-A")
-	if err == nil || !strings.Contains(err.Error(), `User "eve" cannot list resource "pods"`) {
-		t.Errorf("a user without rights lists pods: %v", err)
+func audit(c *lab.Cluster) func(*testing.T) {
+	return func(t *testing.T) {
+		for _, verb := range []string{"create", "get"} {
+			args := []string{verb, "configmap", "audited", "-n", "app"}
+			if out, err := c.Kubectl(t.Context(), nil, args...); err != nil {
+				t.Fatalf("%s: %v", out, err)
+			}
+		}
+		_, err := c.Kubectl(t.Context(), nil, "create", "configmap", "never", "-n", "app", "--dry-run=server")
+		must(t, err)
+		events, err := c.AuditEvents(t.Context(), "kubectl/")
+		must(t, err)
+		var written, read []string
+		for _, e := range events {
+			if e.Object.Resource != "configmaps" || e.Object.Namespace != "app" {
+				continue
+			}
+			if e.Writes() {
+				written = append(written, e.Object.Name)
+			} else if e.Verb == "get" {
+				read = append(read, e.Object.Name)
+			}
+		}
+		if fmt.Sprint(written) != "[audited]" || fmt.Sprint(read) != "[audited]" {
+			t.Errorf("written %v, read %v; want audited for each, and the dry-run as neither", written, read)
+		}
+		if other, err := c.AuditEvents(t.Context(), "nobody/"); err != nil || len(other) != 0 {
+			t.Errorf("requests of nobody: %v, %v", other, err)
+		}
 	}
 }
 
-func chartSources(t *testing.T, c *lab.Cluster) {
-	repository, err := c.ServeHTTPRepo(t.Context())
-	must(t, err)
-	registry, err := c.ServeOCI(t.Context())
-	must(t, err)
-	for _, version := range []string{lab.OlderIstio, lab.NewerIstio} {
-		for _, name := range []string{"base", "istiod", "cni", "ztunnel", "gateway"} {
-			dir := t.TempDir()
-			must(t, c.Helm(t.Context(), "pull", name, "--repo", repository, "--version", version, "-d", dir))
-			samePackage(t, filepath.Join(dir, name+"-"+version+".tgz"), c.Parts.Chart(name, version))
-			must(t, c.Helm(t.Context(), "pull", registry+"/"+name, "--plain-http", "--version", version, "-d", t.TempDir()))
+func anotherUser(c *lab.Cluster) func(*testing.T) {
+	return func(t *testing.T) {
+		path, err := c.KubeconfigAs("eve")
+		must(t, err)
+		_, err = c.Kubectl(t.Context(), nil, "--kubeconfig", path, "get", "pods", "-A")
+		if err == nil || !strings.Contains(err.Error(), `User "eve" cannot list resource "pods"`) {
+			t.Errorf("a user without rights lists pods: %v", err)
+		}
+	}
+}
+
+func chartSources(c *lab.Cluster) func(*testing.T) {
+	return func(t *testing.T) {
+		repository, err := c.ServeHTTPRepo(t.Context())
+		must(t, err)
+		registry, err := c.ServeOCI(t.Context())
+		must(t, err)
+		for _, version := range []string{lab.OlderIstio, lab.NewerIstio} {
+			for _, name := range []string{"base", "istiod", "cni", "ztunnel", "gateway"} {
+				dir := t.TempDir()
+				must(t, c.Helm(t.Context(), "pull", name, "--repo", repository, "--version", version, "-d", dir))
+				samePackage(t, filepath.Join(dir, name+"-"+version+".tgz"), c.Parts.Chart(name, version))
+				must(t, c.Helm(t.Context(), "pull", registry+"/"+name, "--plain-http", "--version", version, "-d", t.TempDir()))
+			}
 		}
 	}
 }
@@ -322,9 +336,9 @@ func TestSideBySide(t *testing.T) {
 			c := start(t, opts)
 			must(t, c.InstallIstio(t.Context(), lab.NewerIstio, lab.IstioOptions{}))
 			must(t, c.CreateNamespace(t.Context(), "app", map[string]string{"istio-injection": "enabled"}))
-			apply(t, c, workload("app", "web", "", 1))
+			apply(t, c, workload("web", ""))
 			must(t, c.AwaitPods(t.Context(), "app", "app=web", 1, time.Minute))
-			pod, err := onlyPod(t.Context(), c, "app", "web")
+			pod, err := onlyPod(t.Context(), c, "web")
 			must(t, err)
 			want := name == "native"
 			got := false

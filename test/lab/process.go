@@ -13,16 +13,20 @@ import (
 	"time"
 )
 
-// process is one running part: what it was started with, and its end.
-type process struct {
+// started is what a part was started with. It is kept in the cluster's state.
+type started struct {
 	Name string   `json:"name"`
 	Path string   `json:"path"`
 	Args []string `json:"args"`
 	Env  []string `json:"env"` // besides the parent's
 	Log  string   `json:"log"`
-	PID  int      `json:"pid"`
+	PID  int      `json:"pid"` // 0 when it was stopped
+}
 
-	mu      sync.Mutex
+// process is one part, and its end.
+type process struct {
+	mu sync.Mutex
+	started
 	stopped bool          // on purpose
 	ended   chan struct{} // closed when it is gone; nil where it is not our child
 	err     error         // of its end
@@ -70,6 +74,13 @@ func (p *process) died(err error) error {
 		err = errors.New("exit status 0")
 	}
 	return fmt.Errorf("%s ended by itself (%w); its log %s ends with:\n%s", p.Name, err, p.Log, tail(p.Log, 15))
+}
+
+// snapshot is what the part was started with, and its process id now.
+func (p *process) snapshot() started {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.started
 }
 
 // failure is the end that nobody asked for, or nil.
