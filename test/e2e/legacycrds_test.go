@@ -1,0 +1,165 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/test/lab"
+)
+
+// initChart makes a chart of the shape of istio-init 1.1 to 1.5, with today's
+// API groups: a ConfigMap of definitions, and a Job that applies it.
+func (w *world) initChart(tag string, definitions ...string) string {
+	w.t.Helper()
+	dir := filepath.Join(w.t.TempDir(), "istio-init")
+	for name, text := range map[string]string{
+		"Chart.yaml": "apiVersion: v1\nname: istio-init\nversion: 1.1.0\nappVersion: 1.1.0\n" +
+			"description: Helm chart to initialize Istio CRDs\n",
+		"values.yaml":        "global: {hub: docker.io/istio, tag: " + tag + "}\n",
+		"files/crd-10.yaml":  strings.Join(definitions, "---\n"),
+		"templates/all.yaml": initTemplate,
+	} {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		w.check(os.MkdirAll(filepath.Dir(file), 0o755))
+		w.check(os.WriteFile(file, []byte(text), 0o644))
+	}
+	return dir
+}
+
+const initTemplate = `apiVersion: v1
+kind: ServiceAccount
+metadata: {name: istio-init-service-account, namespace: {{ .Release.Namespace }}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: istio-init-{{ .Release.Namespace }}}
+rules:
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [create, get, list, watch, patch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: istio-init-admin-role-binding-{{ .Release.Namespace }}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: istio-init-{{ .Release.Namespace }}}
+subjects:
+- {kind: ServiceAccount, name: istio-init-service-account, namespace: {{ .Release.Namespace }}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: istio-crd-10, namespace: {{ .Release.Namespace }}}
+data:
+  crd-10.yaml: |-
+{{ .Files.Get "files/crd-10.yaml" | indent 4 }}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: istio-init-crd-10-{{ .Values.global.tag }}, namespace: {{ .Release.Namespace }}}
+spec:
+  template:
+    metadata: {annotations: {sidecar.istio.io/inject: "false"}}
+    spec:
+      serviceAccountName: istio-init-service-account
+      containers:
+      - name: istio-init-crd-10
+        image: "{{ .Values.global.hub }}/kubectl:{{ .Values.global.tag }}"
+        command: [kubectl, apply, -f, /etc/istio/crd-10/crd-10.yaml]
+        volumeMounts: [{name: crd-10, mountPath: /etc/istio/crd-10, readOnly: true}]
+      volumes:
+      - {name: crd-10, configMap: {name: istio-crd-10}}
+      restartPolicy: OnFailure
+`
+
+// legacyDefinition is a definition of networking.istio.io with these versions,
+// the first of which is stored.
+func legacyDefinition(plural, kind string, versions ...string) string {
+	text := fmt.Sprintf(`apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: %s.networking.istio.io
+  labels: {app: istio-pilot, chart: istio, heritage: Tiller, release: istio}
+  annotations: {helm.sh/resource-policy: keep}
+spec:
+  group: networking.istio.io
+  names: {kind: %s, plural: %s, singular: %s}
+  scope: Namespaced
+  versions:
+`, plural, kind, plural, strings.ToLower(kind))
+	for i, version := range versions {
+		text += fmt.Sprintf("  - {name: %s, served: true, storage: %t, schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}\n", version, i == 0)
+	}
+	return text
+}
+
+// The procedure for Istio 1.1 to 1.5: with the release, without it, and with
+// Jobs left over from before.
+func TestCRDsLegacy(t *testing.T) {
+	cluster := crdCluster(t)
+	if err := cluster.LegacyJobs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	old := func(w *world) string {
+		return w.initChart("1.4.9", legacyDefinition("virtualservices", "VirtualService", "v1alpha3"))
+	}
+	next := func(w *world) []string {
+		return []string{"crds", "--tag", "1.4.10", "--yes", "--charts", w.initChart("1.4.9",
+			legacyDefinition("virtualservices", "VirtualService", "v1alpha3", "v1beta1"), legacyDefinition("gateways", "Gateway", "v1alpha3"))}
+	}
+	install := func(w *world) {
+		w.check(w.Helm(w.t.Context(), "install", "istio-init", old(w), "--namespace", lab.IstioNamespace, "--set", "global.mine=kept", "--wait", "--wait-for-jobs"))
+		w.established()
+		w.apply(virtualService("v1alpha3", "a"), virtualService("v1alpha3", "b"))
+	}
+	// replaced checks what every run must lead to.
+	replaced := func(w *world, args []string) {
+		w.t.Helper()
+		w.unchanged(func() { w.must(0, args...) })
+		if _, ok := w.definitions()["gateways.networking.istio.io"]; !ok {
+			w.t.Error("the new chart's definition is missing")
+		}
+		if jobs := w.kubectl("get", "jobs", "-n", lab.IstioNamespace, "-o", "jsonpath={.items[*].metadata.name}"); jobs != "istio-init-crd-10-1.4.10" {
+			w.t.Errorf("jobs: %s", jobs)
+		}
+		w.silent(args...)
+	}
+
+	t.Run("the release is replaced", func(t *testing.T) {
+		w := cluster.in(t)
+		install(w)
+		replaced(w, next(w))
+		if values := w.helmValues("istio-init"); !strings.Contains(values, `"mine":"kept"`) {
+			t.Errorf("the user's values are %s", values)
+		}
+	})
+
+	t.Run("there is no release and a Job of the name is left over", func(t *testing.T) {
+		w := cluster.in(t)
+		install(w)
+		args := next(w)
+		w.must(0, args...)
+		// As after a deletion of Helm's records alone.
+		w.kubectl("delete", "secret", "-n", lab.IstioNamespace, "-l", "owner=helm")
+		p := w.must(0, append(args, "--dry-run", "-o", "json")...).crds(t)
+		if p.Plan.Action != "install" || len(p.Plan.LeftoverJobs) != 1 {
+			t.Errorf("plan: %+v", p.Plan)
+		}
+		replaced(w, args)
+	})
+
+	t.Run("a release whose deletion would take definitions away is refused", func(t *testing.T) {
+		w := cluster.in(t)
+		chart := old(w)
+		w.check(os.WriteFile(filepath.Join(chart, "templates", "crd.yaml"),
+			[]byte(strings.Replace(legacyDefinition("sidecars", "Sidecar", "v1alpha3"), "annotations: {helm.sh/resource-policy: keep}", "", 1)), 0o644))
+		w.check(w.Helm(t.Context(), "install", "istio-init", chart, "--namespace", lab.IstioNamespace, "--wait", "--wait-for-jobs"))
+		w.established()
+		before := len(w.writes())
+		o := w.must(3, append(next(w), "--force")...)
+		if after := w.writes(); len(after) != before || !strings.Contains(o.Stderr, "sidecars.networking.istio.io") {
+			t.Errorf("wrote %v\n%s", after[before:], o)
+		}
+	})
+}
