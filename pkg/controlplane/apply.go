@@ -151,7 +151,11 @@ func (a *applier) warn(r *ReleasePlan, warning string) {
 // ready waits for the release's workloads, and for istiod's to answer for the
 // new version.
 func (a *applier) ready(ctx context.Context, r *ReleasePlan, old map[uid]bool) error {
-	if err := a.watch.await(ctx, r.Workloads, old); err != nil {
+	watch := a.watch
+	if a.o.EnsureHA {
+		watch.least = autoscaledTo(r.rendered.Objects, r.Namespace)
+	}
+	if err := watch.await(ctx, r.Workloads, old); err != nil {
 		return err
 	}
 	if r.Component != helm.Istiod && r.Component != helm.Istio {

@@ -109,7 +109,7 @@ func releaseRefusals(r ReleasePlan, owners mesh.Owners, o Options) []gate.Refusa
 			Cure:   "change the version there: " + by,
 		})
 	}
-	if p := r.Pending; p != nil && !o.Recover {
+	if p := r.Pending; p != nil && !p.Ours && !o.Recover {
 		reason := fmt.Sprintf("an operation on it did not end: %s for %ds", p.Status, p.Age)
 		if p.LastGood > 0 {
 			reason += fmt.Sprintf("; the last good revision is %d", p.LastGood)

@@ -1,6 +1,8 @@
 package controlplane
 
 import (
+	"math"
+
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
@@ -61,6 +63,20 @@ func highlyAvailable(component helm.Component, objects []*unstructured.Unstructu
 		}
 	}
 	return values
+}
+
+// autoscaledTo gives the minimum of the autoscalers in a manifest by the
+// Deployment that they scale.
+func autoscaledTo(objects []*unstructured.Unstructured, namespace string) map[workload.Ref]int32 {
+	least := map[workload.Ref]int32{}
+	for _, o := range objects {
+		if o.GetKind() == "HorizontalPodAutoscaler" {
+			name, _, _ := unstructured.NestedString(o.Object, "spec", "scaleTargetRef", "name")
+			ref := workload.Ref{Group: "apps", Kind: workload.Deployment, Namespace: keyOf(o, namespace).namespace, Name: name}
+			least[ref] = int32(min(integer(o, "spec", "minReplicas"), math.MaxInt32))
+		}
+	}
+	return least
 }
 
 // integer reads a number as YAML gives it; one that is absent counts as one,

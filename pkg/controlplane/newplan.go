@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/Masterminds/semver/v3"
 	"helm.sh/helm/v4/pkg/chart/common"
@@ -187,6 +188,9 @@ func (b *builder) release(ctx context.Context, release helm.Release, m *mesh.Mes
 		return r, nil, nil, err
 	}
 	warnings := append(pinWarnings(r, b.target), chartWarning(ch, b.target)...)
+	if r.Pending != nil && r.Pending.Ours {
+		warnings = append(warnings, fmt.Sprintf("%s: an earlier run was killed in the middle of it; this one goes on from revision %d", r.object(), r.Pending.LastGood))
+	}
 	for _, path := range r.UnknownValues {
 		warnings = append(warnings, fmt.Sprintf("%s: the chart %s does not use the value %s", r.object(), r.ChartTo, path))
 	}
@@ -207,15 +211,22 @@ func (b *builder) base(ctx context.Context, r *ReleasePlan) (helm.Release, error
 	good := lastGood(history)
 	r.good = good.Revision
 	if r.release.Pending() {
-		r.Pending = &Pending{
-			Status: r.release.Status, Since: r.release.Updated,
-			Age: int64(b.o.now().Sub(r.release.Updated).Seconds()), LastGood: good.Revision,
-		}
+		r.Pending = pendingOf(b.c, r.release, good, b.o)
 	}
 	if good.Revision == 0 {
 		return r.release, nil
 	}
 	return good, nil
+}
+
+// pendingOf tells of an operation that did not end. Whose it was is told by the
+// field manager of the record, which the API server takes from the user agent.
+func pendingOf(c *cluster.Cluster, r, good helm.Release, o Options) *Pending {
+	program, _, _ := strings.Cut(c.Config.UserAgent, "/")
+	return &Pending{
+		Status: r.Status, Since: r.Updated, Age: int64(o.now().Sub(r.Updated).Seconds()),
+		LastGood: good.Revision, Ours: program != "" && r.StoredBy == program,
+	}
 }
 
 // lastGood gives the newest revision of a history, newest first, that is or was

@@ -91,6 +91,8 @@ type Pending struct {
 	Age int64 `json:"ageSeconds"`
 	// LastGood is the revision that was in force before; 0 where none was.
 	LastGood int `json:"lastGood"`
+	// Ours says that a run of this program began it: the run was killed.
+	Ours bool `json:"ours"`
 }
 
 // Result is what came of applying a Plan.

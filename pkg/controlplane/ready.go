@@ -14,7 +14,8 @@ import (
 // readiness says where a workload of a release stands.
 type readiness struct {
 	Done bool
-	// Lingering is true where only pods that are going away are left.
+	// Lingering is true where what is left does not depend on the upgrade: pods
+	// that are going away, an autoscaler that has not acted yet.
 	Lingering bool
 	// Trouble says why new pods do not come up. Fatal trouble does not pass by
 	// itself; a crashing container may.
@@ -74,6 +75,15 @@ func judge(w *workload.Workload, pods []*corev1.Pod, old map[types.UID]bool) rea
 		}
 	}
 	return r
+}
+
+// atLeast takes a workload that has fewer replicas than its autoscaler's
+// minimum for one that is not there yet.
+func (r *readiness) atLeast(least int32) {
+	if r.Done && r.Desired < least {
+		r.Done, r.Lingering = false, true
+		r.Message = fmt.Sprintf("waiting for its autoscaler to bring it from %d to %d replicas", r.Desired, least)
+	}
 }
 
 // current tells whether a pod has the template's images, so that it may be one

@@ -40,7 +40,7 @@ func carryReplicas(ctx context.Context, c *cluster.Cluster, original, there, tar
 		if err := unstructured.SetNestedField(target.Object, now, "spec", "replicas"); err != nil {
 			return fmt.Errorf("keep the replicas of deployment %s: %w", target.GetName(), err)
 		}
-		return nil
+		return editManagers(ctx, c, there, claimReplicas) // for when Helm turns to server-side apply
 	case !writes && serverSide:
 		return editManagers(ctx, c, there, claimReplicas)
 	case writes && serverSide && fmt.Sprint(then) != fmt.Sprint(now):

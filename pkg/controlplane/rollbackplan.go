@@ -110,7 +110,7 @@ func (p *RollbackPlan) add(ctx context.Context, c *cluster.Cluster, m *mesh.Mesh
 	}
 	r.good = lastGood(history).Revision
 	if now.Pending() {
-		r.Pending = &Pending{Status: now.Status, Since: now.Updated, Age: int64(o.now().Sub(now.Updated).Seconds()), LastGood: r.good}
+		r.Pending = pendingOf(c, now, lastGood(history), o.Options)
 	}
 	if old.Revision == 0 {
 		p.Releases = append(p.Releases, r)

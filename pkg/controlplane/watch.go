@@ -36,6 +36,9 @@ type watcher struct {
 	emit    progress.Emitter
 	timeout time.Duration
 	now     func() time.Time
+	// least is how many replicas a workload's autoscaler is to bring it to,
+	// where that is waited for.
+	least map[workload.Ref]int32
 }
 
 // await returns when all workloads are ready and their old pods gone. The error
@@ -69,7 +72,9 @@ func (w watcher) awaitOne(ctx context.Context, ref workload.Ref, old map[types.U
 	defer tick.Stop()
 	for {
 		if seen := newest(objects); seen != nil {
-			if done, err := follow.step(judge(seen, podsIn(pods), old)); done || err != nil {
+			judged := judge(seen, podsIn(pods), old)
+			judged.atLeast(w.least[ref])
+			if done, err := follow.step(judged); done || err != nil {
 				return err
 			}
 		} else {
