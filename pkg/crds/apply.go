@@ -108,6 +108,11 @@ func (r *run) backUp(ctx context.Context) (inventory, error) {
 
 // write does the plan's action.
 func (r *run) write(ctx context.Context) error {
+	if release := r.work.release; release != nil && release.Pending() {
+		if err := helm.MarkFailed(ctx, r.c, *release, "Stopped before it was done", 0); err != nil {
+			return err
+		}
+	}
 	switch r.Action {
 	case Replace, Install:
 		return r.replace(ctx)

@@ -163,6 +163,9 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 			return fmt.Errorf("read the manifest of %s: %w", w.release, err)
 		}
 		p.Refusals = append(p.Refusals, releaseRefusals(w.release)...)
+		if stopped(w.release) {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("a run on %s was stopped at %s; this one goes on from there", w.release, w.release.Updated.UTC().Format("2006-01-02 15:04 MST")))
+		}
 	}
 	if w.same, err = w.sameRelease(ctx, c, stored, rendered, as, caps); err != nil {
 		return err

@@ -3,6 +3,7 @@ package crds
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -115,8 +116,8 @@ func (p *Plan) judgeOwners(ctx context.Context, c *cluster.Cluster, live []mesh.
 		refusal.Object = "customresourcedefinitions " + strings.Join(byRefusal[refusal], ", ")
 		p.Refusals = append(p.Refusals, refusal)
 	}
-	for release, n := range stale {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("%d of the definitions bear the marks of release %s, which is not there any more", n, release))
+	for _, release := range slices.SortedFunc(maps.Keys(stale), func(a, b mesh.Ref) int { return strings.Compare(a.String(), b.String()) }) {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("%d of the definitions bear the marks of release %s, which is not there any more", stale[release], release))
 	}
 	if len(istioctl) > 0 {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("istioctl or Istio's operator wrote %d of the definitions: its next run writes them again: %s",

@@ -98,7 +98,8 @@ func TestReleaseRefusals(t *testing.T) {
 	}{
 		{helm.Release{Status: "deployed", StoredBy: "helm"}, 0},
 		{helm.Release{Status: "failed"}, 0},
-		{helm.Release{Status: "pending-upgrade"}, 1},
+		{helm.Release{Status: "pending-upgrade", StoredBy: "helm"}, 1},
+		{helm.Release{Status: "pending-upgrade", StoredBy: "kubectl-istio-upgrade"}, 0},
 		{helm.Release{Status: "deployed", StoredBy: "helm-controller"}, 1},
 	} {
 		if got := releaseRefusals(&c.release); len(got) != c.want {

@@ -72,13 +72,22 @@ func holdsCRDs(r *helm.Release) bool {
 	return strings.Contains(r.Manifest, "kind: CustomResourceDefinition") || strings.Contains(r.Manifest, "istio-init-crd")
 }
 
-// releaseRefusals says why a release must not be touched as it stands.
+// ownManager begins the name of the field manager under which our runs store
+// Helm's records: the API server takes it from the user agent.
+const ownManager = "kubectl-istio-upgrade"
+
+// stopped says whether a release is pending because a run of ours was killed.
+func stopped(r *helm.Release) bool { return r.Pending() && strings.HasPrefix(r.StoredBy, ownManager) }
+
+// releaseRefusals says why a release must not be touched as it stands. One that
+// a killed run of ours left pending is taken up where it stopped; whether
+// anybody else's is still at work cannot be told.
 func releaseRefusals(r *helm.Release) []gate.Refusal {
 	var refusals []gate.Refusal
-	if r.Pending() {
+	if r.Pending() && !stopped(r) {
 		refusals = append(refusals, gate.Refusal{
-			Object: r.String(),
-			Reason: fmt.Sprintf("it is in the state %s since %s: another run is at work on it, or was killed", r.Status, r.Updated.UTC().Format("2006-01-02 15:04 MST")),
+			Object: r.String(), Forceable: true,
+			Reason: fmt.Sprintf("it is in the state %s since %s: somebody is at work on it, or was stopped", r.Status, r.Updated.UTC().Format("2006-01-02 15:04 MST")),
 			Cure:   fmt.Sprintf("wait for it, or go back with: helm rollback %s --namespace %s", r.Name, r.Namespace),
 		})
 	}

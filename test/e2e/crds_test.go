@@ -279,6 +279,28 @@ func TestCRDs(t *testing.T) {
 		w.silent(step("--yes")...)
 	})
 
+	t.Run("goes on where a killed run stopped", func(t *testing.T) {
+		w := cluster.in(t)
+		w.base(older)
+		w.apply(virtualService("v1", "a"))
+		w.unchanged(func() {
+			killed := w.command(t.Context(), step("--yes")...)
+			w.check(killed.Start())
+			w.eventually("the record of the new revision", func() string {
+				if _, err := w.Kubectl(t.Context(), nil, "get", "secret", "-n", lab.IstioNamespace, "sh.helm.release.v1.istio-base.v2"); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
+			w.check(killed.Process.Kill())
+			if err := killed.Wait(); err == nil {
+				t.Skip("the run was done before it could be killed")
+			}
+			w.must(0, step("--yes")...)
+		})
+		w.silent(step("--yes")...)
+	})
+
 	t.Run("refuses what another release owns unless it is named", func(t *testing.T) {
 		w := cluster.in(t)
 		w.base(older)
