@@ -139,7 +139,9 @@ func failStage(name string, mode FailMode, match []any) (*unstructured.Unstructu
 var failEvents = map[FailMode]map[string]any{
 	FailImagePull: {"type": "Warning", "reason": "Failed", "message": "Error: ImagePullBackOff"},
 	FailCrash:     {"type": "Warning", "reason": "BackOff", "message": "Back-off restarting failed container istio-proxy in pod"},
-	FailCreating: {"type": "Warning", "reason": "FailedCreatePodSandBox",
-		"message": `Failed to create pod sandbox: plugin type="istio-cni" name="istio-cni" failed (add): no answer from its agent`},
+	FailCreating: {
+		"type": "Warning", "reason": "FailedCreatePodSandBox",
+		"message": `Failed to create pod sandbox: plugin type="istio-cni" name="istio-cni" failed (add): no answer from its agent`,
+	},
 	FailNeverReady: {"type": "Warning", "reason": "Unhealthy", "message": "Readiness probe failed: HTTP probe failed with statuscode: 503"},
 }

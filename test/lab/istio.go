@@ -52,13 +52,17 @@ func (c *Cluster) InstallIstio(ctx context.Context, version string, opts IstioOp
 	}
 	url := fmt.Sprintf("https://localhost:%d", ports[0])
 	if opts.Revision == "" {
-		if err := c.Helm(ctx, append([]string{"install", "istio-base", c.Parts.Chart("base", version), "--namespace", IstioNamespace,
-			"--create-namespace", "--set", "base.validationURL=" + url + "/validate"}, opts.HelmArgs...)...); err != nil {
+		if err := c.Helm(ctx, append([]string{
+			"install", "istio-base", c.Parts.Chart("base", version), "--namespace", IstioNamespace,
+			"--create-namespace", "--set", "base.validationURL=" + url + "/validate",
+		}, opts.HelmArgs...)...); err != nil {
 			return err
 		}
 	}
-	args := []string{"install", Istiod(opts.Revision), c.Parts.Chart("istiod", version), "--namespace", IstioNamespace,
-		"--set", "istiodRemote.injectionURL=" + url + "/inject", "--set", "base.validationURL=" + url + "/validate"}
+	args := []string{
+		"install", Istiod(opts.Revision), c.Parts.Chart("istiod", version), "--namespace", IstioNamespace,
+		"--set", "istiodRemote.injectionURL=" + url + "/inject", "--set", "base.validationURL=" + url + "/validate",
+	}
 	if opts.Revision != "" {
 		args = append(args, "--set", "revision="+opts.Revision)
 	}
