@@ -40,6 +40,7 @@ type workloadFlags struct {
 	allowDowntime bool
 	evict         bool
 	restartWith   string
+	byHand        byHandFlags
 }
 
 func (f *workloadFlags) add(flags *pflag.FlagSet) {
@@ -53,6 +54,7 @@ func (f *workloadFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.allowDowntime, "allow-downtime", false, "Also move workloads whose own strategy allows that no pod is ready")
 	flags.BoolVar(&f.evict, "evict", false, "Evict, one at a time, the pods of workloads that do not replace them by themselves")
 	flags.StringVar(&f.restartWith, "restart-with", string(sidecars.RestartByAnnotation), "annotation or grace-period: what in the pod template triggers the restart")
+	f.byHand.add(flags)
 }
 
 func (f *workloadFlags) validate() error {
@@ -75,7 +77,7 @@ func (f *workloadFlags) validate() error {
 	if _, err := labels.Parse(f.selector); err != nil {
 		return usagef("-l %s: %w", f.selector, err)
 	}
-	return nil
+	return f.byHand.validate()
 }
 
 // options gives the step's options for a connection.
@@ -89,6 +91,7 @@ func (f *workloadFlags) options(s *session, c *cluster.Cluster, change *changeFl
 		Namespace: namespace, IstioNamespace: s.istioNamespace, Selector: selector, Only: names,
 		AllowDowntime: f.allowDowntime, Evict: f.evict, RestartWith: sidecars.RestartWith(f.restartWith),
 		FieldManager: change.fieldManager, Force: change.force, User: c.User, Now: time.Now,
+		ByHand: f.byHand.options(s),
 		Rollout: rollout.Options{
 			MaxParallel: f.maxParallel, Canary: f.canary, Soak: f.soak, MaxFailures: f.maxFailures,
 			OnFailure: rollout.OnFailure(f.onFailure), Timeout: change.timeout, Wait: change.wait,

@@ -34,6 +34,7 @@ func sidecarsTable(p *sidecars.Plan) func(io.Writer, bool) error {
 				return err
 			}
 		}
+		byHandLines(w, p, wide)
 		for _, text := range p.Warnings {
 			fmt.Fprintln(w, "‼ "+escape(text))
 		}

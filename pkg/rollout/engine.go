@@ -148,6 +148,9 @@ func (e *Engine) watchAndMove(ctx context.Context) error {
 func (e *Engine) openWatches(ctx context.Context) error {
 	kinds := map[string]map[string]bool{}
 	for _, r := range e.runs {
+		if r.Unwatched {
+			continue
+		}
 		if kinds[r.Ref.Namespace] == nil {
 			kinds[r.Ref.Namespace] = map[string]bool{}
 		}

@@ -27,6 +27,16 @@ type start struct {
 	Old        map[types.UID]bool
 	StampKey   string
 	Stamp      string
+	Image      string
+}
+
+// stands says whether the template still is as the change made it.
+func (s start) stands(w *workload.Workload) bool {
+	if s.Stamp != "" && w.Template.Annotations[s.StampKey] != s.Stamp {
+		return false
+	}
+	proxy, _ := workload.ProxyOf(w.Template.Annotations, &w.Template.Spec)
+	return s.Image == "" || proxy.Image == s.Image
 }
 
 // state says where a move stands.
@@ -87,8 +97,11 @@ func judge(m *Move, s start, v sight, patience time.Duration, now time.Time) jud
 	case v.W.Paused:
 		j.State, j.Message = held, "it was paused in the middle of its rollout"
 		return j
-	case s.Stamp != "" && v.W.Generation > s.Generation && v.W.Template.Annotations[s.StampKey] != s.Stamp && kept < v.W.Desired:
+	case v.W.Generation > s.Generation && !s.stands(v.W) && kept < v.W.Desired:
 		j.State, j.Message = reverted, "the restart was taken back"
+		if s.Image != "" {
+			j.Message = "the new sidecar was taken back"
+		}
 		return j
 	}
 	observed := v.W.Status.ObservedGeneration >= s.Generation

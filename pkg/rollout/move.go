@@ -4,6 +4,7 @@
 package rollout
 
 import (
+	"context"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -21,7 +22,15 @@ type Move struct {
 	// has come. It is nil for workloads whose pods are evicted, and for those
 	// that something else moves and that are only watched (Evict is false).
 	Change func(*workload.Workload) (Change, error)
-	Evict  bool
+	// Apply, where set, takes the place of Change and writes by itself, because
+	// what it writes must be made anew where the object has moved meanwhile. It
+	// gives what it wrote, Patch being nil where nothing was left to write, and
+	// the object's generation after it.
+	Apply func(context.Context) (Change, int64, error)
+	Evict bool
+	// Unwatched workloads have no pods to be watched, such as a CronJob or one
+	// that is scaled to zero: they are done when the change is written.
+	Unwatched bool
 	// Promise is what the new pods run.
 	Promise workload.Promise
 	// Force sends the change even where the pods are as promised already: the
@@ -37,6 +46,9 @@ type Move struct {
 	Services []string
 }
 
+// writes says whether the move begins with a write of the workload.
+func (m *Move) writes() bool { return m.Change != nil || m.Apply != nil }
+
 // Change is a patch of a workload, and the one that takes it back.
 type Change struct {
 	Type    types.PatchType
@@ -47,6 +59,9 @@ type Change struct {
 	// Stamp is the value that the pod template's annotation StampKey has while
 	// the change stands; empty where the template bears none.
 	StampKey, Stamp string
+	// Image is the proxy's image in the pod template itself while the change
+	// stands; empty where the template names none.
+	Image string
 }
 
 // OnFailure says what happens when a workload fails.

@@ -12,19 +12,27 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
-// send makes the change of a workload from what w shows of it, and patches it.
+// send makes the change of a workload from what w shows of it, and writes it.
 func (e *Engine) send(ctx context.Context, r *run, w *workload.Workload) error {
-	change, err := r.Change(w)
-	if err != nil {
-		return err
-	}
-	generation, err := e.patch(ctx, r.Ref, change, change.Patch)
+	change, generation, err := e.write(ctx, r, w)
 	if err != nil {
 		return err
 	}
 	r.undo = change
-	r.start.Generation, r.start.StampKey, r.start.Stamp = generation, change.StampKey, change.Stamp
+	r.start.Generation, r.start.StampKey, r.start.Stamp, r.start.Image = generation, change.StampKey, change.Stamp, change.Image
 	return nil
+}
+
+func (e *Engine) write(ctx context.Context, r *run, w *workload.Workload) (Change, int64, error) {
+	if r.Apply != nil {
+		return r.Apply(ctx)
+	}
+	change, err := r.Change(w)
+	if err != nil {
+		return change, 0, err
+	}
+	generation, err := e.patch(ctx, r.Ref, change, change.Patch)
+	return change, generation, err
 }
 
 // patch sends a patch and gives the object's generation after it.
@@ -44,8 +52,11 @@ func (e *Engine) patch(ctx context.Context, ref workload.Ref, change Change, pat
 // afterSending goes on with a workload whose change was sent or could not be.
 func (e *Engine) afterSending(ctx context.Context, r *run) {
 	switch {
+	case r.err == nil && r.Unwatched:
+		r.result.Sent = r.undo.Patch != nil
+		e.end(ctx, r, Done, "")
 	case r.err == nil:
-		r.phase, r.result.Sent, r.progress = underway, r.Change != nil, time.Now()
+		r.phase, r.result.Sent, r.progress = underway, r.undo.Patch != nil, time.Now()
 		e.look(ctx, r)
 	case apierrors.IsNotFound(r.err):
 		e.end(ctx, r, Skipped, "it was deleted meanwhile")
@@ -63,7 +74,7 @@ func (e *Engine) sendAll(ctx context.Context) error {
 	group.SetLimit(max(1, e.Options.MaxParallel))
 	done := make(chan *run, len(e.runs))
 	for _, r := range e.runs {
-		if r.Change == nil {
+		if !r.writes() {
 			e.end(ctx, r, Skipped, "its pods are replaced one by one, which needs --wait")
 			continue
 		}
@@ -79,7 +90,7 @@ func (e *Engine) sendAll(ctx context.Context) error {
 	for r := range done {
 		switch {
 		case r.err == nil:
-			r.result.Sent = true
+			r.result.Sent = r.undo.Patch != nil
 			e.end(ctx, r, Sent, "")
 		case apierrors.IsNotFound(r.err):
 			e.end(ctx, r, Skipped, "it was deleted meanwhile")

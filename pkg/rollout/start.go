@@ -22,7 +22,7 @@ func (e *Engine) startMore(ctx context.Context, group *errgroup.Group) {
 		if r == nil {
 			return
 		}
-		v := e.watches[r.Ref.Namespace].see(r.Ref)
+		v := e.see(r)
 		e.begin(ctx, r, v)
 		if r.phase == underway {
 			e.changed(r.Ref)
@@ -38,6 +38,15 @@ func (e *Engine) startMore(ctx context.Context, group *errgroup.Group) {
 			return nil
 		})
 	}
+}
+
+// see gives what is known of a workload: what the watches show, or what the plan
+// saw of one that is not watched.
+func (e *Engine) see(r *run) sight {
+	if r.Unwatched {
+		return sight{W: r.Seen}
+	}
+	return e.watches[r.Ref.Namespace].see(r.Ref)
 }
 
 // next gives the workload that is to start now, nil where none is: canaries
@@ -108,8 +117,7 @@ func (e *Engine) next() *run {
 // startable says whether a workload may be started as it is now; one that may
 // not is named once, and looked at again while others move.
 func (e *Engine) startable(r *run) bool {
-	v := e.watches[r.Ref.Namespace].see(r.Ref)
-	why := obstacle(&r.Move, v)
+	why := obstacle(&r.Move, e.see(r))
 	if why != "" && why != r.deferred {
 		r.deferred = why
 		e.Emit(progress.Event{Kind: progress.Waiting, Object: object(r.Ref), Message: why})
@@ -122,9 +130,9 @@ func (e *Engine) startable(r *run) bool {
 func obstacle(m *Move, v sight) string {
 	w := v.W
 	switch {
-	case w == nil || w.Deleting:
+	case w == nil || w.Deleting, m.Unwatched:
 		return ""
-	case m.Change == nil && !m.Evict, m.Resume && !w.Paused && w.Desired > 0:
+	case !m.writes() && !m.Evict, m.Resume && !w.Paused && w.Desired > 0:
 		return ""
 	case w.Paused:
 		return "it is paused"
@@ -169,7 +177,7 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 		return
 	}
 	r.phase, r.result.Started, r.progress = sending, now, now
-	follow := r.Change == nil || r.Resume && !stuck(v)
+	follow := !r.writes() || r.Resume && !stuck(v)
 	r.start = start{Generation: v.W.Generation, Old: map[types.UID]bool{}}
 	for _, pod := range v.Pods {
 		proxy, has := workload.ProxyOf(pod.Annotations, &pod.Spec)
@@ -178,7 +186,9 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 	if follow {
 		r.phase = underway
 	}
-	e.watches[r.Ref.Namespace].forget(r.Ref)
+	if !r.Unwatched {
+		e.watches[r.Ref.Namespace].forget(r.Ref)
+	}
 	e.Emit(progress.Event{
 		Kind: progress.Started, Object: object(r.Ref), Desired: int(v.W.Desired),
 		Finished: e.finished(), Total: len(e.runs),

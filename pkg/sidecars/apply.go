@@ -28,7 +28,7 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(moving), Message: fmt.Sprintf("%d to move", len(moving))})
 	moves := make([]rollout.Move, 0, len(moving))
 	for i := range moving {
-		moves = append(moves, moveOf(&moving[i], &o))
+		moves = append(moves, moveOf(c, p, &moving[i], &o))
 	}
 	engine := &rollout.Engine{Cluster: c, Options: o.Rollout, Emit: emit.Emit}
 	results, err := engine.Run(ctx, moves)
@@ -44,12 +44,16 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 }
 
 // moveOf makes the move of an item.
-func moveOf(item *Item, o *Options) rollout.Move {
+func moveOf(c *cluster.Cluster, p *Plan, item *Item, o *Options) rollout.Move {
 	m := rollout.Move{
 		Ref: item.Ref, Seen: item.w, Promise: item.promise, Gateway: item.Gateway,
-		Services: item.services, Evict: item.How == Evict, Force: item.Verdict == Mixed, Resume: item.resume,
+		Services: item.services, Evict: item.How == Evict || item.evict,
+		Force: item.Verdict == Mixed, Resume: item.resume, Unwatched: item.unwatched,
 	}
-	if item.How == Restart {
+	switch item.How {
+	case Reinject, Webhook:
+		m.Force, m.Apply = true, newRewrite(c, item, p, o).apply
+	case Restart:
 		target := ""
 		if item.To != nil {
 			target = item.To.Image

@@ -41,7 +41,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	}
 	for _, s := range subjects {
 		if s.W != nil {
-			s.guess(seen.injections, s.revision())
+			s.guess(seen.injectionsFor(s, &o), s.revision())
 			s.configured = seen.injections[s.revision()].imageFor(&corev1.PodTemplateSpec{})
 			s.preview(seen.injections[s.revision()].Tag, o.PreviewTag)
 		}
@@ -60,6 +60,10 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 		s.preview(seen.injections[s.revision()].Tag, o.PreviewTag)
 	}
 	plan := &Plan{Cluster: c.Identity(), Scope: scope(o.Namespace)}
+	if err := seen.renew(ctx, a, &o, subjects, plan); err != nil {
+		return nil, err
+	}
+	sources := sourceWarnings(subjects)
 	for _, s := range subjects {
 		if s.item.How != Nothing {
 			s.weigh(seen, &o)
@@ -70,7 +74,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	}
 	plan.order()
 	plan.Refusals = refusals(subjects)
-	plan.Warnings = warnings(seen, subjects)
+	plan.Warnings = slices.Concat(plan.Warnings, warnings(seen, subjects), sources, mixedWarnings(subjects))
 	return plan, nil
 }
 

@@ -31,6 +31,7 @@ const (
 	Restart  How = "restart"  // a patch of its template; its controller rolls it
 	Evict    How = "evict"    // its pods are evicted one at a time
 	Reinject How = "reinject" // its template gets the new sidecar in place of the old
+	Webhook  How = "webhook"  // the sidecar in its template is taken out, and the webhook injects
 	Watch    How = "watch"    // something else moves it, and it is watched
 	Nothing  How = "none"     // it stays
 )

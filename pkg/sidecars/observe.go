@@ -34,6 +34,7 @@ type observation struct {
 	// is true where they could not all be read.
 	selectorKeys []string
 	allLabels    bool
+	proxyConfigs []proxyConfig
 	unread       []string
 	mu           sync.Mutex
 }
@@ -161,6 +162,18 @@ func (s *observation) readBudgets(ctx context.Context, c *cluster.Cluster, names
 	return nil
 }
 
+// proxyConfig is which pods a ProxyConfig is for.
+type proxyConfig struct {
+	namespace string
+	selector  map[string]string
+}
+
+// configures says whether it is for pods with these labels in a namespace; one
+// in Istio's own namespace is for all (istio pilot/pkg/model/proxy_config.go).
+func (p proxyConfig) configures(namespace, istioNamespace string, pod map[string]string) bool {
+	return (p.namespace == namespace || p.namespace == istioNamespace) && labels.SelectorFromSet(p.selector).Matches(labels.Set(pod))
+}
+
 var proxyConfigs = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1beta1", Resource: "proxyconfigs"}
 
 // readProxyConfigs reads which labels ProxyConfigs select pods by: they may
@@ -188,6 +201,7 @@ func (s *observation) readProxyConfigs(ctx context.Context, c *cluster.Cluster) 
 		}
 		if json.Unmarshal(raw, &spec) == nil {
 			s.addKeys(slices.Collect(maps.Keys(spec.Selector.MatchLabels)))
+			s.proxyConfigs = append(s.proxyConfigs, proxyConfig{list.Items[i].GetNamespace(), spec.Selector.MatchLabels})
 		}
 	}
 	return nil

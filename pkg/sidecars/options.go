@@ -24,6 +24,9 @@ type Options struct {
 	// instead of its own; empty means the injector as it is.
 	PreviewTag string
 
+	// ByHand says how workloads injected by hand are moved; nil leaves them.
+	ByHand *Reinjection
+
 	AllowDowntime bool
 	Evict         bool
 	RestartWith   RestartWith

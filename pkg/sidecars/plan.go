@@ -17,9 +17,15 @@ type Plan struct {
 	Scope string `json:"scope"`
 	// Items are all workloads that have a proxy or should have one, in the order
 	// in which they will be moved, those that stay after those that move.
-	Items    []Item         `json:"workloads"`
-	Refusals []gate.Refusal `json:"refusals"`
-	Warnings []string       `json:"warnings"`
+	Items []Item `json:"workloads"`
+	// Istioctl is the binary that injected what moves by re-injection; nil where
+	// nothing does.
+	Istioctl *Istioctl `json:"istioctl,omitempty"`
+	// BackupDir is where the objects are kept as they were; empty where none is
+	// written anew.
+	BackupDir string         `json:"backupDir,omitempty"`
+	Refusals  []gate.Refusal `json:"refusals"`
+	Warnings  []string       `json:"warnings"`
 }
 
 // Item is one workload of a Plan.
@@ -47,11 +53,20 @@ type Item struct {
 	Ready   int32  `json:"ready"`
 	// Admission is unknown where no dry run could be made.
 	AdmissionUnknown bool `json:"admissionUnknown,omitempty"`
+	// Owner says what else writes the workload's object from its own source:
+	// Helm, Flux or Argo CD.
+	Owner string `json:"owner,omitempty"`
+	// Notes are what taking the old sidecar out could not know.
+	Notes []string `json:"notes,omitempty"`
 
 	w        *workload.Workload
 	promise  workload.Promise
 	services []string
 	resume   bool // its last restart was ours and is not complete
+
+	remake    *remake // for Reinject and ToWebhook
+	evict     bool    // its pods are evicted once its template is written
+	unwatched bool    // it has no pods to be watched
 }
 
 // ProxyCount is a proxy and in how many pods it runs.

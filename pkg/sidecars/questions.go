@@ -28,6 +28,9 @@ type subject struct {
 	configured string
 	key        string
 	asked      *corev1.Pod // the pod that was last asked for
+	// renewed is the workload with the template that it is to get, where it is
+	// written anew.
+	renewed *workload.Workload
 }
 
 // asker asks the API server what it would make of pods.

@@ -47,14 +47,14 @@ func (s *subject) settle(o *Options) {
 		}
 	case ByHand:
 		if j.Lags {
-			item.Held = "injected by hand: give the original with -f, or wait for its owner"
+			s.settleByHand(o)
 		}
 	case Outside:
 		if s.W.Desired == 0 && s.serves() {
 			item.Verdict, item.Reason = Left, "it is scaled to zero: its next pods will be new"
 		}
 	}
-	if item.How != Nothing {
+	if item.How != Nothing && !item.unwatched {
 		if why := s.standing(); why != "" {
 			item.Reason = why
 		}
@@ -146,10 +146,18 @@ func (s *subject) weigh(seen *observation, o *Options) {
 	if item.How == Nothing || s.W == nil {
 		return
 	}
+	if item.unwatched {
+		item.Impact = NoImpact
+		return
+	}
 	item.services = seen.servicesOf(s.W)
 	room := roomFor(&s.W.Template.Spec, seen.quotas[s.W.Namespace])
 	item.AdmissionUnknown = s.Answer.Outcome != answered && s.Answer.Outcome != noRoom && s.Answer.Outcome != rejected && item.How != Watch
-	item.Impact, item.ImpactReason = impactOf(s.W, item.How, s.Answer, surroundings{
+	how := item.How
+	if item.evict {
+		how = Evict
+	}
+	item.Impact, item.ImpactReason = impactOf(s.W, how, s.Answer, surroundings{
 		Room: room, Disruptions: disruptionsFor(s.W, seen.budgets[s.W.Namespace]), Served: len(item.services) > 0,
 	})
 	if item.How == Watch {

@@ -84,7 +84,7 @@ func judge(f facts) judgement {
 	}
 	if manual {
 		if !f.serves() {
-			return judgement{ByHand, "injected by hand, and no webhook serves it", lags}
+			return judgement{ByHand, "injected by hand, and no webhook serves it", lags || f.templateLags()}
 		}
 		return judgement{Mixed, "injected by hand, and " + f.injectorName() + " injects it again", lags}
 	}
