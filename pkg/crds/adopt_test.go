@@ -14,7 +14,7 @@ import (
 func managed(manager string, operation metav1.ManagedFieldsOperationType, subresource, fields string) metav1.ManagedFieldsEntry {
 	return metav1.ManagedFieldsEntry{
 		Manager: manager, Operation: operation, Subresource: subresource, APIVersion: "apiextensions.k8s.io/v1",
-		FieldsType: "FieldsV1", FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)},
+		FieldsType: "FieldsV1", FieldsV1: metav1.NewFieldsV1(fields),
 	}
 }
 
@@ -33,14 +33,20 @@ func TestHandToHelm(t *testing.T) {
 		want []string // nil where nothing is to change
 	}{
 		{"Helm's own", entries{managed("helm", apply, "", ownsSpec), managed("kube-apiserver", update, "status", ownsStatus)}, nil},
-		{"kubectl's", entries{managed("kubectl-client-side-apply", update, "", ownsSpec), managed("kube-apiserver", update, "status", ownsStatus)},
-			[]string{"helm Apply", "kube-apiserver Update"}},
+		{
+			"kubectl's",
+			entries{managed("kubectl-client-side-apply", update, "", ownsSpec), managed("kube-apiserver", update, "status", ownsStatus)},
+			[]string{"helm Apply", "kube-apiserver Update"},
+		},
 		{"Helm 3's", entries{managed("helm", update, "", ownsSpec)}, []string{"helm Apply"}},
 		{"another server-side apply beside Helm's", entries{managed("helm", apply, "", ownsLabel), managed("istio-operator", apply, "", ownsSpec)}, []string{"helm Apply"}},
 		{"two of one name", entries{managed("kubectl", apply, "", ownsSpec), managed("kubectl", update, "", ownsSpec)}, []string{"helm Apply"}},
 		{"a person's label", entries{managed("helm", apply, "", ownsSpec), managed("kubectl-label", update, "", ownsLabel)}, nil},
-		{"a person's label stays", entries{managed("kubectl-create", update, "", ownsSpec), managed("kubectl-label", update, "", ownsLabel)},
-			[]string{"helm Apply", "kubectl-label Update"}},
+		{
+			"a person's label stays",
+			entries{managed("kubectl-create", update, "", ownsSpec), managed("kubectl-label", update, "", ownsLabel)},
+			[]string{"helm Apply", "kubectl-label Update"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			moved, err := handToHelm(c.have)

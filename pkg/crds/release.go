@@ -111,7 +111,8 @@ func removalRefusals(r *helm.Release, stored []*unstructured.Unstructured, live 
 	}
 	for _, object := range stored {
 		kind, group := object.GetKind(), object.GroupVersionKind().Group
-		if !(kind == "CustomResourceDefinition" || kind == "Namespace" || mesh.IsIstioGroup(group)) || mesh.Kept(object.GetAnnotations()) {
+		holdsData := kind == "CustomResourceDefinition" || kind == "Namespace" || mesh.IsIstioGroup(group)
+		if !holdsData || mesh.Kept(object.GetAnnotations()) {
 			continue
 		}
 		refuse(strings.ToLower(kind)+"/"+object.GetName(),
