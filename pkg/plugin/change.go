@@ -31,6 +31,8 @@ type changeFlags struct {
 	force        bool
 }
 
+const defaultTimeout = 10 * time.Minute
+
 const (
 	dryRunNone   = "none"
 	dryRunClient = "client"
@@ -43,7 +45,7 @@ func (c *changeFlags) add(flags *pflag.FlagSet) {
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	flags.BoolVarP(&c.yes, "yes", "y", false, "Go ahead without asking")
 	flags.BoolVar(&c.wait, "wait", true, "Wait until what was changed is ready, and verify it")
-	flags.DurationVar(&c.timeout, "timeout", 10*time.Minute, "How long one workload or release may be without progress")
+	flags.DurationVar(&c.timeout, "timeout", defaultTimeout, "How long one workload or release may be without progress")
 	flags.StringVar(&c.fieldManager, "field-manager", sidecars.DefaultFieldManager, "Name of the manager that fields are written as")
 	flags.BoolVar(&c.force, "force", false, "Go ahead in spite of refusals that say that --force overrides them")
 }
@@ -68,6 +70,7 @@ type action struct {
 	plan any    // for JSON
 	// refusals keep the plan from being applied.
 	refusals []gate.Refusal
+	warnings []string
 	// empty plans are shown and not applied; nothing says why.
 	empty   bool
 	nothing string

@@ -157,7 +157,7 @@ func controlPlaneAction(ctx context.Context, c *cluster.Cluster, options control
 		return action{}, err
 	}
 	a := action{
-		step: controlplane.Step, plan: plan, refusals: plan.Refusals,
+		step: controlplane.Step, plan: plan, refusals: plan.Refusals, warnings: plan.Warnings,
 		nothing: "Nothing to upgrade: the control plane is at " + plan.Target + ".",
 		show:    controlPlaneTable(plan),
 		apply: func(ctx context.Context, emit progress.Emitter) (any, error) {

@@ -124,7 +124,7 @@ func crdsAction(ctx context.Context, c *cluster.Cluster, source helm.Source, opt
 		return action{}, err
 	}
 	a := action{
-		step: crds.Step, plan: plan, refusals: plan.Refusals, empty: !plan.Writes(),
+		step: crds.Step, plan: plan, refusals: plan.Refusals, warnings: plan.Warnings, empty: !plan.Writes(),
 		nothing: "Nothing to change: the definitions are those of Istio " + plan.Tag + ".",
 		show:    crdsTable(plan),
 		apply: func(ctx context.Context, emit progress.Emitter) (any, error) {

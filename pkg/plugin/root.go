@@ -79,6 +79,7 @@ func NewCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	flags.AddGoFlag(verbosity())
 	cmd.AddCommand(
 		newAllCommand(s),
+		newCheckCommand(s),
 		newStatusCommand(s),
 		newControlPlaneCommand(s),
 		newCRDsCommand(s),
