@@ -117,10 +117,14 @@ func nearest(wanted string, have []string) []string {
 	return out
 }
 
-// distance weighs a difference of minor versions above one of patches.
+// distance weighs a difference of minor versions above one of patches, which
+// says something within a minor version only.
 func distance(a, b *semver.Version) uint64 {
 	apart := func(x, y uint64) uint64 { return max(x, y) - min(x, y) }
-	return apart(a.Major(), b.Major())*1_000_000 + apart(a.Minor(), b.Minor())*1_000 + apart(a.Patch(), b.Patch())
+	if a.Major() != b.Major() || a.Minor() != b.Minor() {
+		return apart(a.Major(), b.Major())*1_000_000 + apart(a.Minor(), b.Minor())*1_000
+	}
+	return apart(a.Patch(), b.Patch())
 }
 
 // absent is the error for a version that a source does not have.

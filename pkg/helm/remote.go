@@ -105,7 +105,7 @@ func (s Source) unreachable(ctx context.Context, err error) error {
 	}
 	text := strings.TrimSpace(err.Error())
 	switch {
-	case strings.Contains(text, "401"), strings.Contains(text, "403"):
+	case strings.Contains(text, "401"), strings.Contains(text, "403"), strings.Contains(text, "credential"):
 		return gate.BadInputf("the charts source %s wants a login: use helm registry login, or helm repo add with --username (%s)", s, text)
 	case strings.Contains(text, "404"):
 		return gate.BadInputf("the charts source %s does not exist (%s)", s, text)
@@ -117,6 +117,9 @@ func (s Source) unreachable(ctx context.Context, err error) error {
 // other errors: registries answer 404, NAME_UNKNOWN or MANIFEST_UNKNOWN.
 func notFound(err error) bool {
 	text := strings.ToLower(err.Error())
+	if strings.Contains(text, "credential") { // "basic credential not found"
+		return false
+	}
 	for _, sign := range []string{"404", "not found", "name_unknown", "manifest_unknown", "name unknown", "manifest unknown"} {
 		if strings.Contains(text, sign) {
 			return true
