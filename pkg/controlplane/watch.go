@@ -116,7 +116,7 @@ func (f *follower) step(r readiness) (bool, error) {
 	}
 	f.last = r
 	switch {
-	case r.Done, r.Lingering && now.Sub(f.since) > lingerPatience:
+	case r.Done, r.Lingering && now.Sub(f.since) > min(lingerPatience, f.timeout):
 		return true, nil
 	case r.Trouble != "" && (r.Fatal || now.Sub(f.trouble) > crashPatience):
 		return false, errors.New(f.ref.In() + ": " + r.Trouble)
