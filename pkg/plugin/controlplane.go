@@ -139,7 +139,7 @@ func (o *controlPlaneOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options, err := o.controlPlaneFlags.options(o.session, c, &o.targetFlags, &o.changeFlags)
+	options, err := o.options(o.session, c, &o.targetFlags, &o.changeFlags)
 	if err != nil {
 		return err
 	}

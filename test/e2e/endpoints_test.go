@@ -111,4 +111,3 @@ func (e *endpointWatch) least(service string) int {
 	defer e.mu.Unlock()
 	return e.fewest[service]
 }
-

@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -228,7 +231,7 @@ type report struct {
 
 type planned struct {
 	Kind, Name, Namespace, Verdict, Reason, How, Impact, ImpactReason, Held, Revision string
-	Lags, Gateway                                                                   bool
+	Lags, Gateway                                                                     bool
 }
 
 // json decodes the document on stdout.
@@ -251,4 +254,17 @@ func (r report) find(t *testing.T, kind, name string) planned {
 	}
 	t.Fatalf("%s %s is not in the plan: %+v", kind, name, r.Plan.Workloads)
 	return planned{}
+}
+
+// gunzip undoes how Helm stores a release: base64 of gzip.
+func gunzip(data []byte) ([]byte, error) {
+	raw, err := base64.StdEncoding.DecodeString(string(data))
+	if err != nil {
+		return nil, err
+	}
+	r, err := gzip.NewReader(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
 }
