@@ -47,7 +47,7 @@ func TestCarryWebhooks(t *testing.T) {
 func entry(manager, subresource, fields string) metav1.ManagedFieldsEntry {
 	return metav1.ManagedFieldsEntry{
 		Manager: manager, APIVersion: "apps/v1", Subresource: subresource,
-		FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)},
+		FieldsV1: metav1.NewFieldsV1(fields),
 	}
 }
 

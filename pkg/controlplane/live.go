@@ -174,7 +174,7 @@ func foreign(r ReleasePlan, key objectKey, object *unstructured.Unstructured) (g
 // immutable names the field of a rendered object that the API server would
 // refuse to change, or "".
 func immutable(rendered, there *unstructured.Unstructured) string {
-	field := []string{}
+	var field []string
 	switch kind := rendered.GetKind(); {
 	case kind == workload.Deployment || kind == workload.DaemonSet:
 		field = []string{"spec", "selector", "matchLabels"}

@@ -96,7 +96,7 @@ func claimReplicas(entries []metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsE
 	return append(slices.Clone(entries), metav1.ManagedFieldsEntry{
 		Manager: scaler, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: apiVersion,
 		Subresource: scaleSubresource, FieldsType: "FieldsV1",
-		FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:replicas":{}}}`)},
+		FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:replicas":{}}}`),
 	}), true
 }
 
@@ -124,7 +124,7 @@ func releaseReplicas(entries []metav1.ManagedFieldsEntry) ([]metav1.ManagedField
 		if err != nil {
 			return entries, false
 		}
-		e.FieldsV1 = &metav1.FieldsV1{Raw: raw}
+		e.FieldsV1 = metav1.NewFieldsV1(string(raw))
 		kept = append(kept, e)
 	}
 	return kept, changed
@@ -133,7 +133,7 @@ func releaseReplicas(entries []metav1.ManagedFieldsEntry) ([]metav1.ManagedField
 // ownsReplicas tells whether a manager has a claim to spec.replicas.
 func ownsReplicas(e metav1.ManagedFieldsEntry) (bool, map[string]any) {
 	fields := map[string]any{}
-	if e.FieldsV1 == nil || json.Unmarshal(e.FieldsV1.Raw, &fields) != nil {
+	if e.FieldsV1 == nil || json.Unmarshal(e.FieldsV1.GetRawBytes(), &fields) != nil {
 		return false, fields
 	}
 	spec, _ := fields["f:spec"].(map[string]any)

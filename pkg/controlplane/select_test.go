@@ -49,14 +49,18 @@ func TestSelectReleases(t *testing.T) {
 		"other namespace":     {single, &mesh.Mesh{}, Options{IstioNamespace: "other-mesh"}, "istiod cni ztunnel web"},
 		"two, none default": {
 			[]helm.Release{rel("istio-system", "a", helm.Istiod, "a"), rel("istio-system", "b", helm.Istiod, "b")},
-			&mesh.Mesh{}, Options{}, "error: choose one with --revision: a, b",
+			&mesh.Mesh{},
+			Options{},
+			"error: choose one with --revision: a, b",
 		},
 		"nothing":       {nil, &mesh.Mesh{}, Options{}, "error: no Istio control plane in this cluster"},
 		"elsewhere":     {nil, &mesh.Mesh{ControlPlanes: []mesh.ControlPlane{{Namespace: "mesh"}}}, Options{}, "error: there is one in mesh: give -i"},
 		"injector only": {nil, &mesh.Mesh{Webhooks: mesh.Webhooks{Injectors: []mesh.Injector{{Revision: "default"}}}}, Options{}, "error: upgrade the primary cluster"},
 		"legacy": {
 			[]helm.Release{rel("istio-system", "istio", helm.Istio, "default"), rel("istio-system", "istio-init", helm.IstioInit, "default")},
-			&mesh.Mesh{}, Options{Components: []helm.Component{helm.Istiod}}, "istio",
+			&mesh.Mesh{},
+			Options{Components: []helm.Component{helm.Istiod}},
+			"istio",
 		},
 	} {
 		got, err := selectReleases(c.all, c.mesh, c.options)

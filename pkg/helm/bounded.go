@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,8 +17,8 @@ func (b bounded) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if response.ContentLength > maxDownload {
-		response.Body.Close()
-		return nil, fmt.Errorf("%s sends %d bytes, more than any chart has", request.URL.Host, response.ContentLength)
+		tooMuch := fmt.Errorf("%s sends %d bytes, more than any chart has", request.URL.Host, response.ContentLength)
+		return nil, errors.Join(tooMuch, response.Body.Close())
 	}
 	response.Body = struct {
 		io.Reader

@@ -56,7 +56,7 @@ type Adjust func(ctx context.Context, originals, targets kube.ResourceList) erro
 // a release writes.
 type carrier struct {
 	*kube.Client
-	ctx    context.Context //nolint:containedctx // Helm's interface passes none
+	ctx    context.Context // Helm's interface passes none
 	adjust Adjust
 }
 

@@ -156,7 +156,7 @@ func readArchive(file string) ([]*archive.BufferedFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer raw.Close()
+	defer func() { _ = raw.Close() }() // only read
 	if err := archive.EnsureArchive(file, raw); err != nil {
 		return nil, err
 	}

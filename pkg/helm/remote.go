@@ -146,6 +146,6 @@ func plainHTTP(ctx context.Context, host string) bool {
 	if err != nil {
 		return false
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()        // only read
 	return response.StatusCode != http.StatusBadRequest // what a TLS server answers
 }

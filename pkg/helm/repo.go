@@ -58,7 +58,7 @@ func (s Source) index(ctx context.Context, client *http.Client) (*repo.IndexFile
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the index of %s: %w", s, err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder
 	file := filepath.Join(dir, "index.yaml")
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		return nil, fmt.Errorf("keep the index of %s: %w", s, err)
@@ -109,7 +109,7 @@ func (s Source) download(ctx context.Context, client *http.Client, reference str
 	if err != nil {
 		return nil, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }() // only read
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s answers %s", request.URL.Redacted(), response.Status)
 	}

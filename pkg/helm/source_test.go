@@ -44,9 +44,10 @@ func archiveOf(t *testing.T, files map[string]string) []byte {
 	return out.Bytes()
 }
 
-func chartArchive(t *testing.T, name, version string) []byte {
+// istiodArchive is a packaged chart of istiod.
+func istiodArchive(t *testing.T, version string) []byte {
 	t.Helper()
-	return archiveOf(t, map[string]string{name + "/Chart.yaml": chartYAML(name, version), name + "/values.yaml": "a: 1\n"})
+	return archiveOf(t, map[string]string{"istiod/Chart.yaml": chartYAML("istiod", version), "istiod/values.yaml": "a: 1\n"})
 }
 
 func write(t *testing.T, dir string, files map[string]string) string {
@@ -97,8 +98,7 @@ repositories:
 	}
 	for _, value := range []string{"./absent", "absent", "ftp://example.com", "oci://", "https://"} {
 		_, err := ParseSource(value)
-		var bad *gate.BadInput
-		if !errors.As(err, &bad) {
+		if _, ok := errors.AsType[*gate.BadInput](err); !ok {
 			t.Errorf("ParseSource(%q): want a BadInput, got %v", value, err)
 		}
 	}
@@ -112,10 +112,10 @@ func TestLoadFolder(t *testing.T) {
 		"one chart a folder":          {"anything/Chart.yaml": chartYAML("istiod", "1.31.4"), "base/Chart.yaml": chartYAML("base", "1.31.4")},
 		"the chart itself":            {"Chart.yaml": chartYAML("istiod", "1.31.4")},
 		"archives": {
-			"istiod-1.30.2.tgz": string(chartArchive(t, "istiod", "1.30.2")),
-			"istiod-1.31.4.tgz": string(chartArchive(t, "istiod", "1.31.4")),
+			"istiod-1.30.2.tgz": string(istiodArchive(t, "1.30.2")),
+			"istiod-1.31.4.tgz": string(istiodArchive(t, "1.31.4")),
 		},
-		"the only archive, whatever its version": {"istiod-1.29.0.tgz": string(chartArchive(t, "istiod", "1.29.0"))},
+		"the only archive, whatever its version": {"istiod-1.29.0.tgz": string(istiodArchive(t, "1.29.0"))},
 	}
 	for name, files := range layouts {
 		source, err := ParseSource(write(t, t.TempDir(), files))
@@ -140,8 +140,8 @@ func TestLoadFolderRefuses(t *testing.T) {
 	noHelm(t)
 	for want, files := range map[string]map[string]string{
 		"nearest: 1.30.2, 1.29.0": {
-			"istiod-1.30.2.tgz": string(chartArchive(t, "istiod", "1.30.2")),
-			"istiod-1.29.0.tgz": string(chartArchive(t, "istiod", "1.29.0")),
+			"istiod-1.30.2.tgz": string(istiodArchive(t, "1.30.2")),
+			"istiod-1.29.0.tgz": string(istiodArchive(t, "1.29.0")),
 		},
 		"has no chart istiod": {"other/Chart.yaml": "apiVersion: v2\nname: istiod\nversion: 1.0.0\ndescription: not the one\n"},
 	} {
@@ -156,14 +156,14 @@ func TestLoadFolderRefuses(t *testing.T) {
 func TestLoadArchive(t *testing.T) {
 	noHelm(t)
 	dir := write(t, t.TempDir(), map[string]string{
-		"istiod.tgz": string(chartArchive(t, "istiod", "1.31.4")),
+		"istiod.tgz": string(istiodArchive(t, "1.31.4")),
 		"all.tgz": string(archiveOf(t, map[string]string{
 			"charts/base/Chart.yaml":                                   chartYAML("base", "1.31.4"),
 			"charts/istio-control/istio-discovery/Chart.yaml":          chartYAML("istiod", "1.31.4"),
 			"charts/istio-control/istio-discovery/charts/x/Chart.yaml": chartYAML("x", "1.0.0"),
 		})),
 		"out.tgz":   string(archiveOf(t, map[string]string{"istiod/Chart.yaml": chartYAML("istiod", "1.31.4"), "istiod/../../../evil": "x"})),
-		"half.tgz":  string(chartArchive(t, "istiod", "1.31.4")[:80]),
+		"half.tgz":  string(istiodArchive(t, "1.31.4")[:80]),
 		"plain.tgz": "apiVersion: v2",
 	})
 	for name, want := range map[string]string{
@@ -190,7 +190,7 @@ func TestLoadArchive(t *testing.T) {
 
 func TestLoadRepository(t *testing.T) {
 	noHelm(t)
-	archive := chartArchive(t, "istiod", "1.31.4")
+	archive := istiodArchive(t, "1.31.4")
 	index := `
 apiVersion: v1
 entries:

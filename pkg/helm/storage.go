@@ -55,20 +55,20 @@ func read(ctx context.Context, c *cluster.Cluster, namespace, record string) (*r
 // secrets gives Helm's storage our context, which it does not take.
 type secrets struct {
 	typedcorev1.SecretInterface
-	ctx context.Context //nolint:containedctx // Helm's interface passes none
+	ctx context.Context
 }
 
 // Get reads a secret under our context.
 func (s secrets) Get(_ context.Context, name string, options metav1.GetOptions) (*corev1.Secret, error) {
-	return s.SecretInterface.Get(s.ctx, name, options)
+	return s.SecretInterface.Get(s.ctx, name, options) //nolint:contextcheck // Helm makes its own
 }
 
 type configMaps struct {
 	typedcorev1.ConfigMapInterface
-	ctx context.Context //nolint:containedctx // Helm's interface passes none
+	ctx context.Context
 }
 
 // Get reads a ConfigMap under our context.
 func (m configMaps) Get(_ context.Context, name string, options metav1.GetOptions) (*corev1.ConfigMap, error) {
-	return m.ConfigMapInterface.Get(m.ctx, name, options)
+	return m.ConfigMapInterface.Get(m.ctx, name, options) //nolint:contextcheck // Helm makes its own
 }
