@@ -15,6 +15,7 @@ import (
 // Format is how manifests are written.
 type Format string
 
+// The formats.
 const (
 	FormatAsRead Format = ""     // every document in the form it came in
 	FormatYAML   Format = "yaml" // JSON documents become YAML

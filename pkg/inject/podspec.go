@@ -29,8 +29,8 @@ func (w *work) removeVolumes() {
 }
 
 func lastNamed(list []map[string]any, name string) int {
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i]["name"] == name {
+	for i, entry := range slices.Backward(list) {
+		if entry["name"] == name {
 			return i
 		}
 	}

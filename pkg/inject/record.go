@@ -40,8 +40,8 @@ type prometheusRecord struct {
 // pod.
 func (w *work) record() (record, error) {
 	out := record{probers: map[string]map[string]any{}}
-	for i := len(w.proxies) - 1; i >= 0; i-- {
-		env := containerEnv(w.proxies[i])
+	for _, proxy := range slices.Backward(w.proxies) {
+		env := containerEnv(proxy)
 		if err := out.read(env); err != nil {
 			return record{}, fmt.Errorf("container %s: %w", proxyContainer, err)
 		}

@@ -81,8 +81,7 @@ func fileSources(name string, recursive bool) ([]Source, error) {
 
 // unwrapPath takes the path off an error that is about to be named anyway.
 func unwrapPath(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathErr.Err
 	}
 	return err

@@ -53,7 +53,7 @@ func playIstioctl(out io.Writer, way string, args []string) {
 		fmt.Fprint(out, help)
 		return
 	case way == "hang":
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 	case way == "fail":
 		log.Fatal("Error: template: inject:1: unexpected }")
 	}

@@ -11,15 +11,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-func object(t testing.TB, manifest string) *unstructured.Unstructured {
-	t.Helper()
+func object(tb testing.TB, manifest string) *unstructured.Unstructured {
+	tb.Helper()
 	data, err := yaml.YAMLToJSON([]byte(manifest))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	obj, err := toObject(data)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return obj
 }

@@ -110,7 +110,7 @@ func (o *allOptions) runStages(ctx context.Context, c *cluster.Cluster, stages [
 		if i > 0 && !o.output.structured() && !o.output.name() {
 			fmt.Fprintln(o.Out)
 		}
-		step := o.changeFlags.document(a)
+		step := o.document(a)
 		err = o.carryOut(ctx, o.session, c.Identity(), a, &step)
 		if err != nil {
 			step.Error = err.Error()

@@ -105,7 +105,7 @@ func (o *crdsOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	options := o.crdsFlags.options(o.session, &o.targetFlags, &o.changeFlags)
+	options := o.options(o.session, &o.targetFlags, &o.changeFlags)
 	a, err := crdsAction(ctx, c, source, options)
 	if err != nil {
 		return err

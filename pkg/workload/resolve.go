@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"golang.org/x/sync/errgroup"
 	batchv1 "k8s.io/api/batch/v1"
@@ -21,9 +22,7 @@ func FromCronJob(j *batchv1.CronJob) *Workload {
 	if marks := j.Spec.JobTemplate.Annotations; len(marks) > 0 {
 		merged := map[string]string{}
 		for _, source := range []map[string]string{marks, w.Template.Annotations} {
-			for k, v := range source {
-				merged[k] = v
-			}
+			maps.Copy(merged, source)
 		}
 		w.Template.Annotations = merged
 	}
