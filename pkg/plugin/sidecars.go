@@ -26,7 +26,10 @@ const sidecarsExample = `  # What would be moved in this namespace, how, and wha
   kubectl istio-upgrade sidecars -A --canary 1 --soak 2m
 
   # One workload alone
-  kubectl istio-upgrade sidecars deployment/web -n shop`
+  kubectl istio-upgrade sidecars deployment/web -n shop
+
+  # Original manifests, injected by a custom configuration and applied
+  kubectl istio-upgrade sidecars -f manifests/ -R --inject-config inject-config.yaml`
 
 // workloadFlags are the flags that choose workloads and say how they move.
 type workloadFlags struct {
@@ -104,6 +107,7 @@ type sidecarsOptions struct {
 	*session
 	changeFlags
 	workloadFlags
+	fileFlags
 	names []sidecars.Name
 }
 
@@ -128,6 +132,7 @@ what is stale is asked of the cluster.`,
 	}
 	o.changeFlags.add(cmd.Flags())
 	o.workloadFlags.add(cmd.Flags())
+	o.fileFlags.add(cmd.Flags())
 	return cmd
 }
 
@@ -136,6 +141,9 @@ func (o *sidecarsOptions) complete(args []string) error {
 		return err
 	}
 	if err := o.workloadFlags.validate(); err != nil {
+		return err
+	}
+	if err := o.completeFiles(args); err != nil {
 		return err
 	}
 	if o.all && *o.config.Namespace != "" {
@@ -159,6 +167,9 @@ func (o *sidecarsOptions) complete(args []string) error {
 }
 
 func (o *sidecarsOptions) run(ctx context.Context) error {
+	if len(o.files) > 0 {
+		return o.runFiles(ctx)
+	}
 	c, err := o.connect()
 	if err != nil {
 		return err

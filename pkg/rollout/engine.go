@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
@@ -54,7 +53,6 @@ type run struct {
 	print    fingerprint
 	progress time.Time // when it last got on
 	told     string
-	evicting types.UID
 	strayed  bool
 	err      error
 }

@@ -30,6 +30,12 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 	for i := range moving {
 		moves = append(moves, moveOf(c, p, &moving[i], &o))
 	}
+	return run(ctx, c, moves, o, emit)
+}
+
+// run moves workloads and gives what came of it.
+func run(ctx context.Context, c *cluster.Cluster, moves []rollout.Move, o Options, emit progress.Emitter) (*Result, error) {
+	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(moves), Message: fmt.Sprintf("%d workloads to move", len(moves))})
 	engine := &rollout.Engine{Cluster: c, Options: o.Rollout, Emit: emit.Emit}
 	results, err := engine.Run(ctx, moves)
 	result := &Result{Workloads: results, Counts: map[string]int{}}

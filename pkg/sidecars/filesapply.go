@@ -1,0 +1,131 @@
+package sidecars
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// ApplyFiles applies what a FilesPlan creates or changes. Objects that make no
+// workload roll go first, in the order of the files; workloads that are there
+// already follow, many at a time, watched and judged as all others are, and new
+// ones are watched until they are up. The error is as of Apply; an object that
+// cannot be applied ends the run before any workload rolls.
+func ApplyFiles(ctx context.Context, c *cluster.Cluster, p *FilesPlan, f Files, o Options, emit progress.Emitter) (*Result, error) {
+	how := applier{manager: o.FieldManager, serverSide: f.ServerSide, force: o.Force}
+	var moves []rollout.Move
+	for i := range p.Objects {
+		object := &p.Objects[i]
+		if object.Action == Unchanged || object.Held != "" {
+			continue
+		}
+		if object.rolls() {
+			moves = append(moves, object.move(how, p.BackupDir))
+			continue
+		}
+		if object.before != nil {
+			if err := keep(p.BackupDir, object.before); err != nil {
+				return nil, err
+			}
+		}
+		if _, _, err := how.apply(ctx, object.client, object.manifest.Object, false); err != nil {
+			return nil, fmt.Errorf("apply %s: %w", object.In(), err)
+		}
+		emit.Emit(progress.Event{Kind: progress.Done, Object: progress.Object{Kind: object.Kind, Namespace: object.Namespace, Name: object.Name}, Message: string(object.Action)})
+		if w := workloadOf(object.manifest.Object); w != nil && object.Action == Created && w.Desired > 0 && o.Rollout.Wait {
+			moves = append(moves, rollout.Move{Ref: object.Ref, Promise: object.promise(w)})
+		}
+	}
+	return run(ctx, c, moves, o, emit)
+}
+
+// rolls says whether applying the object gives new pods to a workload that is
+// there and can be watched.
+func (f *FileObject) rolls() bool { return f.live != nil && f.live.Desired > 0 }
+
+func (f *FileObject) promise(w *workload.Workload) workload.Promise {
+	proxy, has := workload.ProxyOf(w.Template.Annotations, &w.Template.Spec)
+	return workload.Promise{Known: has, Proxy: proxy}
+}
+
+// move makes the move of a workload: it is applied, and taken back by putting
+// back all of its spec and metadata.
+func (f *FileObject) move(how applier, backup string) rollout.Move {
+	to := *f.live
+	if template, ok := templateOf(f.manifest.Object); ok {
+		to.Template = *template
+	}
+	m := rollout.Move{Ref: f.Ref, Seen: f.live, Promise: f.promise(&to), Force: true}
+	m.Apply = func(ctx context.Context) (rollout.Change, int64, error) {
+		if err := keep(backup, f.before); err != nil {
+			return rollout.Change{}, 0, err
+		}
+		before, after, err := how.apply(ctx, f.client, f.manifest.Object, false)
+		if err != nil {
+			return rollout.Change{}, 0, fmt.Errorf("apply %s: %w", f.In(), err)
+		}
+		undo, err := wayBack(after, before)
+		return rollout.Change{
+			Type: types.MergePatchType, Patch: []byte("applied"), Undo: undo, Manager: how.manager, Image: m.Promise.Proxy.Image,
+		}, after.GetGeneration(), err
+	}
+	return m
+}
+
+// wayBack is the merge patch from an object as it is to one as it was.
+func wayBack(now, was *unstructured.Unstructured) ([]byte, error) {
+	if was == nil {
+		return nil, nil
+	}
+	from, err := json.Marshal(restorable(now).Object)
+	if err != nil {
+		return nil, err
+	}
+	to, err := json.Marshal(restorable(was).Object)
+	if err != nil {
+		return nil, err
+	}
+	return jsonpatch.CreateMergePatch(from, to)
+}
+
+// workloadOf reads an object as a workload that can be watched; nil for others.
+func workloadOf(object *unstructured.Unstructured) *workload.Workload {
+	read := func(into any) bool {
+		return runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, into) == nil
+	}
+	switch object.GroupVersionKind().GroupKind().String() {
+	case "Deployment.apps":
+		if d := new(appsv1.Deployment); read(d) {
+			return workload.FromDeployment(d)
+		}
+	case "StatefulSet.apps":
+		if s := new(appsv1.StatefulSet); read(s) {
+			return workload.FromStatefulSet(s)
+		}
+	case "DaemonSet.apps":
+		if d := new(appsv1.DaemonSet); read(d) {
+			return workload.FromDaemonSet(d)
+		}
+	case "ReplicaSet.apps":
+		if r := new(appsv1.ReplicaSet); read(r) {
+			return workload.FromReplicaSet(r)
+		}
+	case "ReplicationController":
+		if r := new(corev1.ReplicationController); read(r) {
+			return workload.FromReplicationController(r)
+		}
+	}
+	return nil
+}
