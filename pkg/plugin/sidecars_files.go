@@ -69,14 +69,14 @@ func (o *sidecarsOptions) runFiles(ctx context.Context) error {
 		return err
 	}
 	options := o.workloadFlags.options(o.session, c, &o.changeFlags, nil)
+	files := sidecars.Files{Sources: sources, ServerSide: o.serverSide, Namespace: *o.config.Namespace}
 	if o.rendering() {
-		manifests, err := sidecars.InjectFiles(ctx, c, options, sources)
+		manifests, err := sidecars.InjectFiles(ctx, c, options, files)
 		if err != nil {
 			return err
 		}
 		return o.printManifests(manifests)
 	}
-	files := sidecars.Files{Sources: sources, ServerSide: o.serverSide}
 	plan, err := sidecars.NewFilesPlan(ctx, c, options, files)
 	if err != nil {
 		return err

@@ -15,6 +15,9 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/kubectl/pkg/util"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/inject"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
 // applier applies objects as kubectl apply does.
@@ -72,6 +75,9 @@ func (a applier) apply(ctx context.Context, client dynamic.ResourceInterface, ob
 // is there: a strategic one for kinds that client-go knows.
 func threeWay(live *unstructured.Unstructured, modified []byte) (types.PatchType, []byte, error) {
 	original, err := util.GetOriginalConfiguration(live)
+	if err == nil {
+		original, err = withSidecar(original, live)
+	}
 	if err != nil {
 		return "", nil, err
 	}
@@ -90,6 +96,36 @@ func threeWay(live *unstructured.Unstructured, modified []byte) (types.PatchType
 	}
 	patch, err := strategicpatch.CreateThreeWayMergePatch(original, modified, current, meta, true)
 	return types.StrategicMergePatchType, patch, err
+}
+
+// withSidecar gives the manifest applied last with the pod template that is
+// there, where that one was injected by hand and the manifest does not know it:
+// else what only the old sidecar had would stay beside the new one.
+func withSidecar(original []byte, live *unstructured.Unstructured) ([]byte, error) {
+	if _, injected := inject.Injected(live); !injected || live.GetKind() == workload.Pod {
+		return original, nil
+	}
+	known := &unstructured.Unstructured{Object: map[string]any{"apiVersion": live.GetAPIVersion(), "kind": live.GetKind()}}
+	if len(original) > 0 {
+		if err := known.UnmarshalJSON(original); err != nil {
+			return nil, err
+		}
+		if _, injected := inject.Injected(known); injected {
+			return original, nil
+		}
+	}
+	path := []string{"spec", "template"}
+	if live.GetKind() == workload.CronJob {
+		path = []string{"spec", "jobTemplate"}
+	}
+	template, _, err := unstructured.NestedMap(live.Object, path...)
+	if err != nil {
+		return nil, err
+	}
+	if err := unstructured.SetNestedMap(known.Object, template, path...); err != nil {
+		return nil, err
+	}
+	return json.Marshal(known.Object)
 }
 
 // same says whether applying changed nothing that matters.

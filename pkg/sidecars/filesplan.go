@@ -29,6 +29,8 @@ type Files struct {
 	Sources []inject.Source
 	// ServerSide applies as kubectl apply --server-side does.
 	ServerSide bool
+	// Namespace is where all objects must be; empty where each file says.
+	Namespace string
 }
 
 // FilesPlan says what applying manifests with new sidecars would do.
@@ -95,7 +97,7 @@ func NewFilesPlan(ctx context.Context, c *cluster.Cluster, o Options, f Files) (
 	if plan.BackupDir, err = backupFolder(o.ByHand.BackupDir, c.Context, o.now()); err != nil {
 		return nil, err
 	}
-	if err := plan.locate(c, manifests); err != nil {
+	if err := plan.locate(c, manifests, f.Namespace); err != nil {
 		return nil, err
 	}
 	if err := plan.inject(ctx, c, &o, manifests); err != nil {
@@ -124,7 +126,7 @@ func NewFilesPlan(ctx context.Context, c *cluster.Cluster, o Options, f Files) (
 
 // locate finds the API resource of each object, and its namespace where the
 // file names none.
-func (p *FilesPlan) locate(c *cluster.Cluster, manifests []Manifest) error {
+func (p *FilesPlan) locate(c *cluster.Cluster, manifests []Manifest, only string) error {
 	mapper, err := c.Mapper()
 	if err != nil {
 		return err
@@ -142,6 +144,9 @@ func (p *FilesPlan) locate(c *cluster.Cluster, manifests []Manifest) error {
 		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
 			if m.Given.GetNamespace() == "" {
 				m.Given.SetNamespace(c.Namespace)
+			}
+			if only != "" && m.Given.GetNamespace() != only {
+				return gate.BadInputf("%s: %s is in namespace %s, not in %s as -n says", m.Where, m.Given.GetName(), m.Given.GetNamespace(), only)
 			}
 			object.client = resource.Namespace(m.Given.GetNamespace())
 		}
@@ -295,13 +300,13 @@ func (p FilesPlan) MarshalJSON() ([]byte, error) {
 
 // InjectFiles injects the manifests by the settings of the control planes that
 // they belong to, and applies nothing.
-func InjectFiles(ctx context.Context, c *cluster.Cluster, o Options, sources []inject.Source) ([]Manifest, error) {
-	manifests, err := ReadManifests(ctx, sources)
+func InjectFiles(ctx context.Context, c *cluster.Cluster, o Options, f Files) ([]Manifest, error) {
+	manifests, err := ReadManifests(ctx, f.Sources)
 	if err != nil {
 		return nil, err
 	}
 	p := &FilesPlan{}
-	if err := p.locate(c, manifests); err != nil {
+	if err := p.locate(c, manifests, f.Namespace); err != nil {
 		return nil, err
 	}
 	return manifests, p.inject(ctx, c, &o, manifests)
