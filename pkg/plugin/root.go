@@ -33,7 +33,7 @@ moment, and the same command goes on from there.`
 // Main runs the command line and gives its exit code: see ExitCode.
 func Main(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	streams := genericiooptions.IOStreams{In: in, Out: out, ErrOut: errOut}
-	cmd := NewCommand(streams)
+	cmd := NewCommand(streams) //nolint:contextcheck // the commands get theirs from ExecuteContext
 	cmd.SetArgs(args)
 	err := cmd.ExecuteContext(ctx)
 	report(errOut, err)

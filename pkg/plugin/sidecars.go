@@ -190,6 +190,9 @@ func sidecarsAction(ctx context.Context, c *cluster.Cluster, options sidecars.Op
 	if len(plan.Items) == 0 && options.Namespace != "" {
 		return action{}, gate.BadInputf("no webhook injects into namespace %s and no pod there has a proxy: label it for injection, or choose another with -n or -A", options.Namespace)
 	}
+	if err := plan.CheckRights(ctx, c); err != nil {
+		return action{}, err
+	}
 	moving := plan.Moving()
 	a := action{
 		step: "sidecars", plan: plan, refusals: plan.Refusals, left: plan.Staying(),

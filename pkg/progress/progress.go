@@ -64,9 +64,15 @@ func (f Func) Notify(e Event) { f(e) }
 var Discard Listener = Func(func(Event) {})
 
 // Tee passes every event to all of its listeners, one event at a time and in
-// the same order for each.
+// the same order for each. Listeners that are nil are left out.
 func Tee(listeners ...Listener) Listener {
-	return &tee{listeners: listeners}
+	t := &tee{}
+	for _, l := range listeners {
+		if l != nil {
+			t.listeners = append(t.listeners, l)
+		}
+	}
+	return t
 }
 
 type tee struct {

@@ -18,8 +18,8 @@ import (
 type outcome int
 
 const (
-	// notAsked: nobody asked, because nothing would come of it.
-	notAsked outcome = iota
+	// The zero outcome: nobody asked, because nothing would come of it.
+	_ outcome = iota
 	// answered: the pod came back as it would be made.
 	answered
 	// noRoom: a ResourceQuota has no room for one more pod of the kind.

@@ -3,6 +3,7 @@ package sidecars
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
@@ -25,7 +26,11 @@ type Result struct {
 // every case.
 func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit progress.Emitter) (*Result, error) {
 	moving := p.Moving()
-	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(moving), Message: fmt.Sprintf("%d to move", len(moving))})
+	if len(moving) > 0 {
+		team := announce(ctx, c, moving)
+		defer team.stop()
+		emit.To = progress.Tee(emit.To, progress.Func(team.hear))
+	}
 	moves := make([]rollout.Move, 0, len(moving))
 	for i := range moving {
 		moves = append(moves, moveOf(c, p, &moving[i], &o))
@@ -35,7 +40,7 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 
 // run moves workloads and gives what came of it.
 func run(ctx context.Context, c *cluster.Cluster, moves []rollout.Move, o Options, emit progress.Emitter) (*Result, error) {
-	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(moves), Message: fmt.Sprintf("%d workloads to move", len(moves))})
+	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(moves), Message: fmt.Sprintf("%d to move", len(moves))})
 	engine := &rollout.Engine{Cluster: c, Options: o.Rollout, Emit: emit.Emit}
 	results, err := engine.Run(ctx, moves)
 	result := &Result{Workloads: results, Counts: map[string]int{}}
@@ -79,7 +84,7 @@ func (r *Result) summary() string {
 			bad++
 		}
 	}
-	text := fmt.Sprintf("%d done", r.Counts[string(rollout.Done)]+r.Counts[string(rollout.Sent)])
+	parts := []string{fmt.Sprintf("%d done", r.Counts[string(rollout.Done)]+r.Counts[string(rollout.Sent)])}
 	for _, part := range []struct {
 		n    int
 		word string
@@ -90,10 +95,10 @@ func (r *Result) summary() string {
 		{r.Counts[string(rollout.NotStarted)], "not started"},
 	} {
 		if part.n > 0 {
-			text += fmt.Sprintf(", %d %s", part.n, part.word)
+			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.word))
 		}
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // verdict turns the workloads' outcomes into the run's error.

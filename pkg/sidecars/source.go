@@ -19,12 +19,16 @@ type source struct{ name, cure string }
 func sourceOf(w *workload.Workload) (source, bool) {
 	notes, labels := w.Annotations, w.Labels
 	if name := labels["helm.toolkit.fluxcd.io/name"]; name != "" {
-		return source{"Flux HelmRelease " + labels["helm.toolkit.fluxcd.io/namespace"] + "/" + name,
-			"its next upgrade puts the old sidecar back: let the webhook inject (--to-webhook, and take the sidecar out of the chart)"}, true
+		return source{
+			"Flux HelmRelease " + labels["helm.toolkit.fluxcd.io/namespace"] + "/" + name,
+			"its next upgrade puts the old sidecar back: let the webhook inject (--to-webhook, and take the sidecar out of the chart)",
+		}, true
 	}
 	if name := labels["kustomize.toolkit.fluxcd.io/name"]; name != "" {
-		return source{"Flux Kustomization " + labels["kustomize.toolkit.fluxcd.io/namespace"] + "/" + name,
-			"its next sync puts the old sidecar back: inject the manifests in its repository again (sidecars -f FILE --dry-run=client -o yaml)"}, true
+		return source{
+			"Flux Kustomization " + labels["kustomize.toolkit.fluxcd.io/namespace"] + "/" + name,
+			"its next sync puts the old sidecar back: inject the manifests in its repository again (sidecars -f FILE --dry-run=client -o yaml)",
+		}, true
 	}
 	if id := notes["argocd.argoproj.io/tracking-id"]; id != "" {
 		name, _, _ := strings.Cut(id, ":")
@@ -34,8 +38,10 @@ func sourceOf(w *workload.Workload) (source, bool) {
 		return argo(name), true
 	}
 	if name := notes["meta.helm.sh/release-name"]; name != "" {
-		return source{"Helm release " + notes["meta.helm.sh/release-namespace"] + "/" + name,
-			"the next helm upgrade puts the old sidecar back: run it with a post-renderer that injects (kubectl istio-upgrade uninject -f - | istioctl kube-inject -f -)"}, true
+		return source{
+			"Helm release " + notes["meta.helm.sh/release-namespace"] + "/" + name,
+			"the next helm upgrade puts the old sidecar back: run it with a post-renderer that injects (kubectl istio-upgrade uninject -f - | istioctl kube-inject -f -)",
+		}, true
 	}
 	if labels["app.kubernetes.io/managed-by"] == "Helm" {
 		return source{"Helm", "the next helm upgrade puts the old sidecar back: run it with a post-renderer that injects (kubectl istio-upgrade uninject -f - | istioctl kube-inject -f -)"}, true
@@ -44,8 +50,10 @@ func sourceOf(w *workload.Workload) (source, bool) {
 }
 
 func argo(application string) source {
-	return source{"Argo CD application " + application,
-		"its next sync puts the old sidecar back: inject the manifests in its repository again (sidecars -f FILE --dry-run=client -o yaml)"}
+	return source{
+		"Argo CD application " + application,
+		"its next sync puts the old sidecar back: inject the manifests in its repository again (sidecars -f FILE --dry-run=client -o yaml)",
+	}
 }
 
 // sourceWarnings names, by source, the workloads injected by hand whose next

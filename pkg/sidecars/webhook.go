@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -93,9 +94,7 @@ func askWebhook(object *unstructured.Unstructured, path []string, asks map[strin
 			if values == nil {
 				values = map[string]string{}
 			}
-			for k, v := range asks {
-				values[k] = v
-			}
+			maps.Copy(values, asks)
 		}
 		if len(values) == 0 {
 			unstructured.RemoveNestedField(object.Object, at...)
