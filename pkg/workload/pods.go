@@ -1,9 +1,9 @@
 package workload
 
 import (
+	"cmp"
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -109,17 +109,25 @@ func mergeSample(into, from *Sample) {
 	}
 }
 
-// Sorted gives the proxies of the pods, most pods first.
+// Sorted gives the proxies of the pods, most pods first, and of equally many
+// always in the same order.
 func (p *Pods) Sorted() []Proxy {
 	if p == nil {
 		return nil
 	}
 	return slices.SortedFunc(maps.Keys(p.Proxies), func(a, b Proxy) int {
-		if d := p.Proxies[b].Count - p.Proxies[a].Count; d != 0 {
-			return int(d)
-		}
-		return strings.Compare(a.Image, b.Image)
+		return cmp.Or(
+			cmp.Compare(p.Proxies[b].Count, p.Proxies[a].Count), cmp.Compare(a.Image, b.Image),
+			cmp.Compare(form(a), form(b)), cmp.Compare(a.Containers, b.Containers))
 	})
+}
+
+// form orders the classic form before the native one.
+func form(p Proxy) int {
+	if p.Native {
+		return 1
+	}
+	return 0
 }
 
 // Trouble says in words why a pod does not come up, "" where it merely starts:

@@ -133,7 +133,9 @@ func FromStatefulSet(s *appsv1.StatefulSet) *Workload {
 			w.Strategy.Partition = *r.Partition
 		}
 		if r.MaxUnavailable != nil {
-			w.Strategy.MaxUnavailable = max(1, resolve(*r.MaxUnavailable, w.Desired, true))
+			// Down, other than the API's documentation says (kubernetes
+			// pkg/controller/statefulset, getStatefulSetMaxUnavailable).
+			w.Strategy.MaxUnavailable = max(1, resolve(*r.MaxUnavailable, w.Desired, false))
 		}
 	}
 	w.Status = Status{

@@ -1,0 +1,145 @@
+package preflight
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/sidecars"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// healthy is a mesh that nothing is wrong with.
+func healthy() *mesh.Mesh {
+	injector := mesh.Injector{Revision: "default"}
+	injector.Configuration, injector.FailurePolicy = "istio-sidecar-injector", "Fail"
+	injector.NamespaceSelector = labels.SelectorFromSet(labels.Set{"istio-injection": "enabled"})
+	injector.ObjectSelector = labels.Everything()
+	m := &mesh.Mesh{
+		ControlPlanes: []mesh.ControlPlane{{
+			Revision: "default", Namespace: "istio-system", Deployment: "istiod", Tag: "1.30.2", Replicas: 2, Ready: 2, HPAMin: 2,
+		}},
+		CRDs: []mesh.CRD{{Name: "gateways.networking.istio.io", Established: true}},
+	}
+	m.Injectors = []mesh.Injector{injector}
+	return m
+}
+
+func TestNothingIsWrong(t *testing.T) {
+	checks := Judge(Facts{
+		Mesh: healthy(), Steps: []Step{{Name: "crds"}}, Sidecars: &sidecars.Plan{},
+		Denied: map[string][]cluster.Permission{"crds": nil},
+	})
+	seen := map[string]bool{}
+	for _, c := range checks {
+		seen[c.Category] = true
+		if c.Level != OK || c.Cause != "" || c.Cure != "" {
+			t.Errorf("%+v", c)
+		}
+	}
+	for _, category := range []string{"rights", "control plane", "CRDs", "crds", "injector", "workloads"} {
+		if !seen[category] {
+			t.Errorf("nothing is said of %s", category)
+		}
+	}
+	if Failed(checks) {
+		t.Error("nothing failed")
+	}
+}
+
+// TestJudgeFindings spoils one fact at a time; the one finding that is not OK
+// names what was spoilt and says what to do.
+func TestJudgeFindings(t *testing.T) {
+	item := func(name string, v sidecars.Verdict, i sidecars.Impact) sidecars.Item {
+		return sidecars.Item{Ref: workload.Ref{Group: "apps", Kind: workload.Deployment, Namespace: "shop", Name: name}, Verdict: v, Impact: i}
+	}
+	plan := func(items ...sidecars.Item) func(*Facts) {
+		return func(f *Facts) { f.Sidecars = &sidecars.Plan{Items: items} }
+	}
+	for _, tc := range []struct {
+		name  string
+		spoil func(*Facts)
+		level Level
+		words string // in cause
+	}{
+		{"no Istio", func(f *Facts) { f.Mesh = &mesh.Mesh{CRDs: f.Mesh.CRDs} }, Failure, "neither a control plane nor an injector"},
+		{"istiod is not ready", func(f *Facts) { f.Mesh.ControlPlanes[0].Ready = 1 }, Failure, "1 of 2 replicas are ready"},
+		{"one replica", func(f *Facts) { f.Mesh.ControlPlanes[0].Replicas, f.Mesh.ControlPlanes[0].Ready = 1, 1 }, Warning, "no pod can be injected"},
+		{"an autoscaler that goes to one", func(f *Facts) { f.Mesh.ControlPlanes[0].HPAMin = 1 }, Warning, "go down to one replica"},
+		{"two installers", func(f *Facts) {
+			f.Mesh.ControlPlanes[0].Owners = mesh.Owners{Istioctl: true, Helm: &mesh.Ref{Name: "istiod"}}
+		}, Warning, "istioctl and of the Helm release istiod"},
+		{"a CRD that is not established", func(f *Facts) { f.Mesh.CRDs[0].Established = false }, Failure, "gateways.networking.istio.io is not established"},
+		{"CRDs that may not be read", func(f *Facts) { f.Mesh.Unreadable = []string{"customresourcedefinitions"} }, Warning, "may not list"},
+		{"a step refuses", func(f *Facts) {
+			f.Steps = []Step{{Name: "crds", Refusals: []gate.Refusal{{Reason: "it removes a CRD", Cure: "keep it"}}}}
+		}, Failure, "it removes a CRD"},
+		{"a step cannot be planned", func(f *Facts) { f.Steps = []Step{{Name: "crds", Err: errors.New("no such chart")}} }, Failure, "no such chart"},
+		{"the injector is down", func(f *Facts) {
+			f.Sidecars = &sidecars.Plan{Refusals: []gate.Refusal{{Object: "the injector of revision default", Reason: "it does not answer"}}}
+		}, Failure, "it does not answer"},
+		{"no caBundle", func(f *Facts) { f.Mesh.Injectors[0].CABundleEmpty = true }, Failure, "has no caBundle"},
+		{"the injector guards istiod itself", func(f *Facts) { f.Mesh.Injectors[0].NamespaceSelector = labels.Everything() }, Warning, "istiod's own pods"},
+		{"a right is missing", func(f *Facts) {
+			f.Denied = map[string][]cluster.Permission{"crds": {{Verb: "patch", Group: "apps", Resource: "deployments"}, {Verb: "list", Resource: "pods"}}}
+		}, Warning, "you may not patch deployments.apps; not list pods"},
+		{"no istioctl", func(f *Facts) { f.Istioctl = errors.New("istioctl is not on PATH") }, Failure, "istioctl is not on PATH"},
+		{"loses its sidecar", plan(item("web", sidecars.Loses, "")), Failure, "deployment/web in shop"},
+		{"frozen", plan(item("web", sidecars.Frozen, "")), Warning, "deployment/web in shop"},
+		{"missing", plan(item("web", sidecars.Missing, sidecars.NoImpact)), Warning, "deployment/web in shop"},
+		{"pinned", plan(item("web", sidecars.Pinned, "")), Warning, "deployment/web in shop"},
+		{"refused", plan(item("web", sidecars.Stale, sidecars.Refused)), Warning, "deployment/web in shop"},
+		{"outage", plan(item("web", sidecars.Stale, sidecars.Outage)), Warning, "deployment/web in shop"},
+		{"at risk", plan(item("web", sidecars.Stale, sidecars.AtRisk)), Warning, "deployment/web in shop"},
+		{"many are named in part", plan(
+			item("a", sidecars.Loses, ""), item("b", sidecars.Loses, ""), item("c", sidecars.Loses, ""),
+			item("d", sidecars.Loses, ""), item("e", sidecars.Loses, ""), item("f", sidecars.Loses, ""), item("g", sidecars.Loses, ""),
+		), Failure, "deployment/e in shop and 2 more"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := Facts{Mesh: healthy()}
+			tc.spoil(&f)
+			checks := Judge(f)
+			var bad []Check
+			for _, c := range checks {
+				if c.Level != OK {
+					bad = append(bad, c)
+				}
+			}
+			if len(bad) != 1 {
+				t.Fatalf("want one finding, got %+v", bad)
+			}
+			if bad[0].Level != tc.level || !strings.Contains(bad[0].Cause, tc.words) || bad[0].Cure == "" {
+				t.Errorf("got %+v, want %s: %s, and a cure", bad[0], tc.level, tc.words)
+			}
+			if Failed(checks) != (tc.level == Failure) {
+				t.Errorf("failed: %v", Failed(checks))
+			}
+		})
+	}
+}
+
+func TestARemoteClusterIsFine(t *testing.T) {
+	m := healthy()
+	m.ControlPlanes = nil
+	if checks := Judge(Facts{Mesh: m}); Failed(checks) {
+		t.Errorf("got %+v", checks)
+	}
+}
+
+func TestWarningsOfAStepDoNotFail(t *testing.T) {
+	got := steps([]Step{{Name: "crds", Warnings: []string{"2 definitions are the cluster's alone"}}})
+	want := []Check{
+		{Category: "crds", Name: "nothing refuses it", Level: OK},
+		{Category: "crds", Name: "warning", Level: Warning, Cause: "2 definitions are the cluster's alone"},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("checks (-want +got):\n%s", d)
+	}
+}
