@@ -90,7 +90,7 @@ func TestPodOfStatefulSet(t *testing.T) {
 		return corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: name}}
 	}
 	want := []corev1.Volume{
-		w.Template.Spec.Volumes[0], // its own stay
+		w.Template.Spec.Volumes[0],                        // its own stay
 		{Name: "data", VolumeSource: claim("data-db-13")}, // a claim takes the place of a volume of its name
 		{Name: "log", VolumeSource: claim("log-db-13")},
 	}

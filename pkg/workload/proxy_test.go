@@ -116,11 +116,11 @@ func TestPromiseKept(t *testing.T) {
 
 func TestDigest(t *testing.T) {
 	for image, want := range map[string]string{
-		newImage:                       "",
-		"istio/proxyv2@sha256:0a":      "sha256:0a",
-		"istio/proxyv2:1.31@sha256:0a": "sha256:0a",
+		newImage:                                    "",
+		"istio/proxyv2@sha256:0a":                   "sha256:0a",
+		"istio/proxyv2:1.31@sha256:0a":              "sha256:0a",
 		"docker-pullable://istio/proxyv2@sha256:0a": "sha256:0a",
-		"sha256:0a": "sha256:0a",
+		"sha256:0a":                                 "sha256:0a",
 	} {
 		if got := Digest(image); got != want {
 			t.Errorf("%s: %q, want %q", image, got, want)
