@@ -7,7 +7,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/plugin.version=$(VERSION)
 LAB     := go -C test/lab run ./cmd/lab
 
-.PHONY: build test unit e2e lint bench faults lab lab-down demo demo-down
+.PHONY: build test unit e2e lint bench lab lab-down demo demo-down
 
 build: ## the plugin, into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/kubectl-istio_upgrade
@@ -24,6 +24,9 @@ e2e: build ## the tests on a real cluster
 lint: ## golangci-lint, built from its module
 	go -C tools/lint build -o $(CURDIR)/bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	bin/golangci-lint run ./...
+
+bench: build ## the plugin beside the limit and its peers, as ratios
+	go -C test/bench run . $(CURDIR)/$(BIN)
 
 lab: ## a real cluster, and the line that points KUBECONFIG to it
 	@$(LAB) up
