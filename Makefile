@@ -5,12 +5,14 @@ SHELL := /bin/bash
 BIN     := bin/kubectl-istio_upgrade
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/plugin.version=$(VERSION)
+# One setting for builds, tests and lint, so that they share what was compiled.
+export CGO_ENABLED := 0
 LAB     := go -C test/lab run ./cmd/lab
 
 .PHONY: build test unit e2e lint bench lab lab-down demo demo-down
 
 build: ## the plugin, into bin/
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/kubectl-istio_upgrade
+	go build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/kubectl-istio_upgrade
 
 test: lint unit e2e ## everything that must pass
 
