@@ -95,8 +95,11 @@ func (a *applier) release(ctx context.Context, r *ReleasePlan) error {
 	}
 	if err := a.ready(ctx, r, old); err != nil {
 		out.Outcome, out.Message = outcomeFailed, err.Error()
-		if ctx.Err() != nil || r.Action != Upgrade {
-			return err // interrupted: pods go on coming up, and so does the next run
+		if ctx.Err() != nil {
+			return fmt.Errorf("stopped while %s came up, which it goes on doing by itself; the same command watches it to its end: %w", r.object(), context.Cause(ctx))
+		}
+		if r.Action != Upgrade {
+			return err
 		}
 		if markErr := helm.MarkFailed(ctx, a.c, written, err.Error(), r.good); markErr != nil {
 			err = errors.Join(err, markErr)

@@ -181,6 +181,26 @@ func pinWarnings(r ReleasePlan, target *semver.Version) []string {
 	return warnings
 }
 
+// pinRefusal stands in the way where the values hold istiod below the target:
+// the sidecars, which read global.tag alone, would be newer than it.
+func pinRefusal(r ReleasePlan, target *semver.Version) []gate.Refusal {
+	v, ok := mesh.TagVersion(r.TagTo)
+	if !ok || !v.LessThan(target) || r.Component != helm.Istiod && r.Component != helm.Istio {
+		return nil
+	}
+	cure := "change the value that pins it"
+	for _, path := range []string{"pilot.tag", "tag", "pilot.image", "image"} {
+		if _, pins := leaves(r.values)[path]; pins {
+			cure = fmt.Sprintf("give --set %s=null, or another value", path)
+			break
+		}
+	}
+	return []gate.Refusal{{
+		Object: r.object(), Forceable: true, Cure: cure,
+		Reason: fmt.Sprintf("its values hold istiod at %s, so that sidecars of %s would be newer than it", v, target),
+	}}
+}
+
 // chartWarning says that a chart taken as it is belongs to another version.
 func chartWarning(ch *helm.Chart, target *semver.Version) []string {
 	v, err := semver.NewVersion(ch.Version)

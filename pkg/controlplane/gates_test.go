@@ -119,3 +119,21 @@ func TestPinWarnings(t *testing.T) {
 		}
 	}
 }
+
+func TestPinRefusal(t *testing.T) {
+	t.Parallel()
+	target := semver.MustParse("1.31.0")
+	for name, c := range map[string]struct {
+		plan ReleasePlan
+		want string
+	}{
+		"at the target":        {ReleasePlan{Component: helm.Istiod, TagTo: "1.31.0-distroless"}, ""},
+		"above it":             {ReleasePlan{Component: helm.Istiod, TagTo: "1.31.1"}, ""},
+		"cni below it":         {ReleasePlan{Component: helm.CNI, TagTo: "1.30.2"}, ""},
+		"no version":           {ReleasePlan{Component: helm.Istiod, TagTo: "latest"}, ""},
+		"held by pilot.tag":    {ReleasePlan{Component: helm.Istiod, TagTo: "1.30.2", values: map[string]any{"pilot": map[string]any{"tag": "1.30.2"}}}, "give --set pilot.tag=null"},
+		"held by another path": {ReleasePlan{Component: helm.Istio, TagTo: "1.30.2"}, "change the value that pins it"},
+	} {
+		wantRefusal(t, name, pinRefusal(c.plan, target), c.want, true)
+	}
+}

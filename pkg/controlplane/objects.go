@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -17,6 +18,10 @@ import (
 // objectKey tells objects of a manifest apart; an object that changes its API
 // version stays itself.
 type objectKey struct{ group, kind, namespace, name string }
+
+func (k objectKey) compare(o objectKey) int {
+	return cmp.Or(cmp.Compare(k.kind, o.kind), cmp.Compare(k.namespace, o.namespace), cmp.Compare(k.name, o.name))
+}
 
 func keyOf(o *unstructured.Unstructured, releaseNamespace string) objectKey {
 	namespace := o.GetNamespace()

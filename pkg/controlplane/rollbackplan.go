@@ -47,7 +47,7 @@ func NewRollbackPlan(ctx context.Context, c *cluster.Cluster, o RollbackOptions)
 		if err != nil {
 			return nil, err
 		}
-		if err := p.add(ctx, c, m, history, follow(history, target), o); err != nil {
+		if err := p.add(ctx, c, history, follow(history, target), o); err != nil {
 			return nil, err
 		}
 	}
@@ -95,12 +95,12 @@ func (p *RollbackPlan) planPlane(ctx context.Context, c *cluster.Cluster, chosen
 	}
 	p.From, p.To = tagIn(p.plane), tagIn(old)
 	p.oldTags = sidecarValues(old)
-	return target, p.add(ctx, c, m, history, old, o)
+	return target, p.add(ctx, c, history, old, o)
 }
 
 // add plans one release, given its history, newest first; old is the zero value
 // where it stays.
-func (p *RollbackPlan) add(ctx context.Context, c *cluster.Cluster, m *mesh.Mesh, history []helm.Release, old helm.Release, o RollbackOptions) error {
+func (p *RollbackPlan) add(ctx context.Context, c *cluster.Cluster, history []helm.Release, old helm.Release, o RollbackOptions) error {
 	now := history[0]
 	r := ReleasePlan{
 		Name: now.Name, Namespace: now.Namespace, Component: now.Component, Revision: now.IstioRevision,
@@ -139,7 +139,7 @@ func (p *RollbackPlan) add(ctx context.Context, c *cluster.Cluster, m *mesh.Mesh
 	if err != nil {
 		return err
 	}
-	p.Refusals = append(p.Refusals, releaseRefusals(r, ownersOf(now, m), o.Options)...)
+	p.Refusals = append(p.Refusals, releaseRefusals(r, ownersOf(now, there), o.Options)...)
 	p.Refusals = append(p.Refusals, blocked...)
 	p.Releases = append(p.Releases, r)
 	return nil

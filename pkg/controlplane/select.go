@@ -117,6 +117,9 @@ func wantedRevision(planes []helm.Release, m *mesh.Mesh, o Options) (string, err
 
 // absent words that the namespace has no control plane.
 func absent(m *mesh.Mesh, o Options) error {
+	if len(m.Unreadable) > 0 {
+		return fmt.Errorf("no control plane was found, and you may not read: %s", strings.Join(m.Unreadable, ", "))
+	}
 	var elsewhere []string
 	for _, p := range m.ControlPlanes {
 		elsewhere = append(elsewhere, p.Namespace)
