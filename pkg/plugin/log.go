@@ -41,7 +41,8 @@ func (l *plainLog) Notify(e progress.Event) {
 		b.WriteString(e.Step)
 	}
 	if text := eventText(e); text != "" {
-		b.WriteString(": " + text)
+		// A webhook's message of several lines could pass for other events.
+		b.WriteString(": " + strings.ReplaceAll(text, "\n", " "))
 	}
 	if e.Kind == progress.Done && e.Total > 0 {
 		fmt.Fprintf(&b, " (%d of %d)", e.Finished, e.Total)

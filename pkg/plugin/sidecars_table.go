@@ -106,10 +106,13 @@ func impact(item *sidecars.Item) string {
 	if item.ImpactReason != "" {
 		text += ": " + item.ImpactReason
 	}
-	if item.Reason != "" {
-		text += "; " + item.Reason
+	switch {
+	case item.Reason == "":
+		return text
+	case text == "":
+		return item.Reason
 	}
-	return text
+	return text + "; " + item.Reason
 }
 
 func why(item *sidecars.Item) string {
