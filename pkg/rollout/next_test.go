@@ -71,13 +71,17 @@ func TestNext(t *testing.T) {
 		{"gateways last", Options{MaxParallel: 10}, []Move{move("a"), move("b"), gateway("g"), gateway("h")}, [][]string{{"a", "b"}, {"g", "h"}}},
 		{"gateways alone need not wait", Options{MaxParallel: 10}, []Move{gateway("g"), gateway("h")}, [][]string{{"g", "h"}}},
 		{
-			"another Service is the better choice", Options{MaxParallel: 2},
-			[]Move{move("a", "web"), move("b", "web"), move("c", "api"), move("d")}, [][]string{{"a", "c"}, {"b", "d"}},
+			"another Service is the better choice",
+			Options{MaxParallel: 2},
+			[]Move{move("a", "web"), move("b", "web"), move("c", "api"), move("d")},
+			[][]string{{"a", "c"}, {"b", "d"}},
 		},
 		{"one Service for all is no choice", Options{MaxParallel: 2}, []Move{move("a", "web"), move("b", "web")}, [][]string{{"a", "b"}}},
 		{
-			"a Service of the same name in another namespace", Options{MaxParallel: 2},
-			[]Move{move("a", "web"), move("b", "web"), elsewhere}, [][]string{{"a", "d"}, {"b"}},
+			"a Service of the same name in another namespace",
+			Options{MaxParallel: 2},
+			[]Move{move("a", "web"), move("b", "web"), elsewhere},
+			[][]string{{"a", "d"}, {"b"}},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

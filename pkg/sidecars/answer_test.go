@@ -100,8 +100,11 @@ func TestParseInjection(t *testing.T) {
 		want                 injection
 		bad                  bool
 	}{
-		{"a release", `{"global":{"hub":"docker.io/istio","tag":"1.31.0","variant":"distroless","proxy":{"image":"proxyv2"}}}`, config,
-			injection{Hub: "docker.io/istio", Tag: "1.31.0", Variant: "distroless", Image: "proxyv2", LabelKeys: []string{"job", "tier"}}, false},
+		{
+			"a release", `{"global":{"hub":"docker.io/istio","tag":"1.31.0","variant":"distroless","proxy":{"image":"proxyv2"}}}`, config,
+			injection{Hub: "docker.io/istio", Tag: "1.31.0", Variant: "distroless", Image: "proxyv2", LabelKeys: []string{"job", "tier"}},
+			false,
+		},
 		{"a tag that YAML took for a number", `{"global":{"tag":1.31}}`, "", injection{Tag: "1.31", Image: "proxyv2"}, false},
 		{"no tag, as charts without global.tag have", `{"global":{"hub":"h"}}`, "", injection{Hub: "h", Image: "proxyv2"}, false},
 		{"a config that is none", `{}`, "\t{", injection{Image: "proxyv2"}, false},

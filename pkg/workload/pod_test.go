@@ -141,7 +141,8 @@ func TestPodOfDaemonSet(t *testing.T) {
 	}{
 		{"no affinity of its own", nil, []corev1.NodeSelectorTerm{{MatchFields: onNode}}},
 		{
-			"every term of its own", []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{linux}}, {}},
+			"every term of its own",
+			[]corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{linux}}, {}},
 			[]corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{linux}, MatchFields: onNode}, {MatchFields: onNode}},
 		},
 	} {

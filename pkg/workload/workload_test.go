@@ -12,12 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-func of[T any](v T) *T { return &v }
-
 func TestDeploymentStrategy(t *testing.T) {
 	rolling := func(surge, unavailable string) appsv1.DeploymentStrategy {
 		return appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
-			MaxSurge: of(intstr.Parse(surge)), MaxUnavailable: of(intstr.Parse(unavailable)),
+			MaxSurge: new(intstr.Parse(surge)), MaxUnavailable: new(intstr.Parse(unavailable)),
 		}}
 	}
 	for _, tc := range []struct {
@@ -66,7 +64,7 @@ func TestFromDeployment(t *testing.T) {
 		t.Errorf("selector %s", w.Selector)
 	}
 	d.Status.Conditions[0].Reason, d.Status.Conditions[1].Status = "DeploymentPaused", corev1.ConditionFalse
-	d.Spec.Replicas, d.Spec.Paused, d.DeletionTimestamp = of[int32](0), true, &metav1.Time{}
+	d.Spec.Replicas, d.Spec.Paused, d.DeletionTimestamp = new(int32(0)), true, &metav1.Time{}
 	w = FromDeployment(d)
 	if w.Status.DeadlineExceeded || w.Status.FailureMessage != "" || w.Desired != 0 || !w.Paused || !w.Deleting {
 		t.Errorf("got %+v", w)
@@ -82,11 +80,11 @@ func TestFromStatefulSet(t *testing.T) {
 	}{
 		{"the default", appsv1.StatefulSetUpdateStrategy{}, nil, Strategy{Type: RollingUpdate, MaxUnavailable: 1}},
 		{"on delete", appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType}, nil, Strategy{Type: OnDelete}},
-		{"partition", sts(of[int32](2), nil), of[int32](3), Strategy{Type: RollingUpdate, MaxUnavailable: 1, Partition: 2}},
-		{"half of four", sts(nil, of(intstr.FromString("50%"))), of[int32](4), Strategy{Type: RollingUpdate, MaxUnavailable: 2}},
+		{"partition", sts(new(int32(2)), nil), new(int32(3)), Strategy{Type: RollingUpdate, MaxUnavailable: 1, Partition: 2}},
+		{"half of four", sts(nil, new(intstr.FromString("50%"))), new(int32(4)), Strategy{Type: RollingUpdate, MaxUnavailable: 2}},
 		// The controller rounds down: 60% of 2 leaves one pod up.
-		{"sixty percent of two", sts(nil, of(intstr.FromString("60%"))), of[int32](2), Strategy{Type: RollingUpdate, MaxUnavailable: 1}},
-		{"never none", sts(nil, of(intstr.FromString("10%"))), of[int32](3), Strategy{Type: RollingUpdate, MaxUnavailable: 1}},
+		{"sixty percent of two", sts(nil, new(intstr.FromString("60%"))), new(int32(2)), Strategy{Type: RollingUpdate, MaxUnavailable: 1}},
+		{"never none", sts(nil, new(intstr.FromString("10%"))), new(int32(3)), Strategy{Type: RollingUpdate, MaxUnavailable: 1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: tc.replicas, UpdateStrategy: tc.strategy}}
@@ -116,7 +114,7 @@ func TestFromDaemonSet(t *testing.T) {
 	if d := cmp.Diff(Strategy{Type: RollingUpdate, MaxUnavailable: 1}, w.Strategy); d != "" || w.Desired != 10 || w.Status.Replicas != 9 || w.Status.Ready != 8 {
 		t.Errorf("desired %d, status %+v, strategy (-want +got):\n%s", w.Desired, w.Status, d)
 	}
-	d.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxSurge: of(intstr.FromString("25%")), MaxUnavailable: of(intstr.FromInt32(0))}
+	d.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxSurge: new(intstr.FromString("25%")), MaxUnavailable: new(intstr.FromInt32(0))}
 	if d := cmp.Diff(Strategy{Type: RollingUpdate, MaxSurge: 3}, FromDaemonSet(d).Strategy); d != "" {
 		t.Errorf("a quarter of ten, up (-want +got):\n%s", d)
 	}
