@@ -20,14 +20,19 @@ func TestOutputFlag(t *testing.T) {
 		structured bool
 		want       string // what is printed, where structured
 	}{
-		{flag: "table"}, {flag: ""}, {flag: "wide"}, {flag: "name"},
+		{flag: "table"},
+		{flag: ""},
+		{flag: "wide"},
+		{flag: "name"},
 		{flag: "json", structured: true, want: "{\n  \"apiVersion\": \"istio-upgrade/v1\",\n  \"kind\": \"Report\",\n  \"step\": \"crds\",\n  \"dryRun\": false\n}\n"},
 		{flag: "yaml", structured: true, want: "apiVersion: istio-upgrade/v1\ndryRun: false\nkind: Report\nstep: crds\n"},
 		{flag: "jsonpath={.step}", structured: true, want: "crds\n"},
 		{flag: "jsonpath={.kind}/{.step}", structured: true, want: "Report/crds\n"},
 		{flag: "jsonpath={.error}", structured: true, want: "\n"}, // a missing key is no error
 		{flag: "jsonpath={.step", structured: true, bad: true},
-		{flag: "jsonpath", bad: true}, {flag: "xml", bad: true}, {flag: "JSON", bad: true},
+		{flag: "jsonpath", bad: true},
+		{flag: "xml", bad: true},
+		{flag: "JSON", bad: true},
 	} {
 		t.Run(tc.flag, func(t *testing.T) {
 			o := outputFlag{tc.flag}

@@ -53,17 +53,21 @@ func byHand(f *facts) {
 	f.W.Template.Annotations[annotation.SidecarStatus.Name] = `{"containers":["istio-proxy"]}`
 	explicitImage(f)
 }
+
 func explicitImage(f *facts) {
 	f.W.Template.Spec.Containers = append(f.W.Template.Spec.Containers, corev1.Container{Name: "istio-proxy", Image: oldProxy})
 }
+
 func wholeSidecar(f *facts) {
 	explicitImage(f)
 	f.W.Template.Spec.Containers[1].Args = []string{"proxy", "sidecar"}
 	f.W.Template.Spec.Volumes = []corev1.Volume{{Name: "istio-envoy"}}
 }
+
 func annotatedImage(f *facts) {
 	f.W.Template.Annotations[annotation.SidecarProxyImage.Name] = "mirror/proxyv2:1.30.2"
 }
+
 func kind(k string) func(*facts) {
 	return func(f *facts) { f.Ref.Kind, f.W.Kind = k, k }
 }
