@@ -71,7 +71,7 @@ func judge(m *Move, s start, v sight, patience time.Duration, now time.Time) jud
 	}
 	j := judgement{Desired: v.W.Desired}
 	live, kept := int32(0), int32(0)
-	stray := ""
+	stray, newStray := "", ""
 	for _, pod := range v.Pods {
 		if pod.DeletionTimestamp != nil {
 			continue
@@ -88,6 +88,9 @@ func judge(m *Move, s start, v sight, patience time.Duration, now time.Time) jud
 			kept++
 		} else {
 			stray = strayWords(pod, proxy, has, m.Promise)
+			if !s.Old[pod.UID] && workload.Ready(pod) {
+				newStray = stray
+			}
 		}
 	}
 	switch {
@@ -114,6 +117,11 @@ func judge(m *Move, s start, v sight, patience time.Duration, now time.Time) jud
 			j.State, j.Message = strayed, stray
 			return j
 		}
+	}
+	if m.Evict && newStray != "" {
+		// Evicting on would go round and round.
+		j.State, j.Message = strayed, newStray
+		return j
 	}
 	if trouble := newTrouble(v.Pods, s.Old); trouble != "" {
 		j.State, j.Message = failed, trouble

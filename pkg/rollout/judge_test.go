@@ -206,3 +206,23 @@ func TestComplete(t *testing.T) {
 		}
 	}
 }
+
+// A pod that comes back from an eviction with another proxy than promised ends
+// the move: evicting on would go round and round.
+func TestJudgeEvictionThatDoesNotConverge(t *testing.T) {
+	m := &Move{Evict: true, Promise: promise}
+	begun := start{Generation: 5, Old: map[types.UID]bool{"old-0": true, "old-1": true}}
+	for name, c := range map[string]struct {
+		pods []*corev1.Pod
+		want state
+	}{
+		"the new pod bears the old proxy": {[]*corev1.Pod{pod("old-0", oldImage), pod("new-1", oldImage)}, strayed},
+		"the new pod is not ready yet":    {[]*corev1.Pod{pod("old-0", oldImage), pod("new-1", oldImage, unready)}, moving},
+		"the new pod is as promised":      {[]*corev1.Pod{pod("old-0", oldImage), pod("new-1", newImage)}, moving},
+		"all pods are as promised":        {[]*corev1.Pod{pod("new-0", newImage), pod("new-1", newImage)}, arrived},
+	} {
+		if got := judge(m, begun, sight{W: deployment(), Pods: c.pods}, time.Minute, noon); got.State != c.want {
+			t.Errorf("%s: state %d, want %d (%s)", name, got.State, c.want, got.Message)
+		}
+	}
+}

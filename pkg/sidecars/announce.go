@@ -50,7 +50,8 @@ func announce(ctx context.Context, c *cluster.Cluster, items []Item) *announcer 
 			_, err := c.Kube.CoreV1().Events(event.Namespace).Create(ctx, event, metav1.CreateOptions{})
 			cancel()
 			if err != nil {
-				for range a.queue { //nolint:revive // what cannot be written is dropped
+				for range a.queue {
+					continue // what cannot be written is dropped
 				}
 				return
 			}

@@ -82,12 +82,20 @@ func classify(err error) outcome {
 		return noRoom
 	case strings.Contains(text, "cannot create resource \"pods\""):
 		return notAllowed
+	case errors.As(err, &status) && transient(err):
+		return unreachable
 	case errors.As(err, &status):
 		return rejected
 	case errors.As(err, &network):
 		return unreachable
 	}
 	return rejected
+}
+
+// transient says whether the API server, not admission, is what failed.
+func transient(err error) bool {
+	return apierrors.IsTooManyRequests(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) ||
+		apierrors.IsServiceUnavailable(err)
 }
 
 // oneLine keeps a message of the cluster on one line.

@@ -97,8 +97,11 @@ func (in injection) imageFor(t *corev1.PodTemplateSpec) string {
 		kind = in.Variant
 	}
 	tag := in.Tag
-	if kind != "" && kind != "default" && tag != "" {
-		tag = mesh.BaseTag(tag) + "-" + kind
+	if kind != "" && tag != "" {
+		tag = mesh.BaseTag(tag)
+		if kind != "default" {
+			tag += "-" + kind
+		}
 	}
 	image := in.Hub + "/" + in.Image
 	if tag != "" {

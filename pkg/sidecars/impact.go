@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 
 	"istio.io/api/annotation"
 
@@ -133,12 +134,11 @@ func gracePeriod(spec *corev1.PodSpec) time.Duration {
 // drainOf reads the drain duration from the pod's proxy.istio.io/config
 // annotation; where it does not say, Istio's default holds.
 func drainOf(t *corev1.PodTemplateSpec) time.Duration {
-	for line := range strings.Lines(t.Annotations[annotation.ProxyConfig.Name]) {
-		key, value, ok := strings.Cut(strings.TrimSpace(line), ":")
-		if !ok || strings.Trim(key, `"'{, `) != "terminationDrainDuration" {
-			continue
-		}
-		if d, err := time.ParseDuration(strings.Trim(value, `"'}, `)); err == nil {
+	var config struct {
+		Drain string `json:"terminationDrainDuration"`
+	}
+	if yaml.Unmarshal([]byte(t.Annotations[annotation.ProxyConfig.Name]), &config) == nil {
+		if d, err := time.ParseDuration(config.Drain); err == nil {
 			return d
 		}
 	}
