@@ -3,13 +3,13 @@ package controlplane
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 )
 
 // checkRights asks the API server whether the user may write the releases that
@@ -25,7 +25,7 @@ func checkRights(ctx context.Context, c *cluster.Cluster, releases []ReleasePlan
 			return err
 		}
 		for _, verb := range []string{"create", "update"} {
-			wanted = append(wanted, cluster.Permission{Verb: verb, Resource: storageResource(), Namespace: r.Namespace})
+			wanted = append(wanted, cluster.Permission{Verb: verb, Resource: helm.StorageResource(), Namespace: r.Namespace})
 		}
 		before, err := manifestObjects(r.release)
 		if err != nil {
@@ -84,12 +84,4 @@ func changeOf(r ReleasePlan, key objectKey) string {
 		}
 	}
 	return ""
-}
-
-// storageResource is what Helm keeps its records in (HELM_DRIVER).
-func storageResource() string {
-	if strings.HasPrefix(os.Getenv("HELM_DRIVER"), "configmap") {
-		return "configmaps"
-	}
-	return "secrets"
 }

@@ -3,13 +3,13 @@ package crds
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 )
 
 // checkRights asks the API server whether the user may do what the plan says,
@@ -53,7 +53,7 @@ func (p *Plan) rights(c *cluster.Cluster) ([]cluster.Permission, error) {
 		verbs = append(verbs, "delete")
 	}
 	for _, verb := range verbs {
-		wanted = append(wanted, cluster.Permission{Verb: verb, Resource: storageResource(), Namespace: p.Release.Namespace})
+		wanted = append(wanted, cluster.Permission{Verb: verb, Resource: helm.StorageResource(), Namespace: p.Release.Namespace})
 	}
 	if p.Action == Upgrade {
 		return wanted, nil
@@ -83,11 +83,3 @@ func (p *Plan) rights(c *cluster.Cluster) ([]cluster.Permission, error) {
 // historyKept is how many revisions of a release Helm keeps; then it deletes
 // the oldest.
 const historyKept = 10
-
-// storageResource is what Helm keeps its records in (HELM_DRIVER).
-func storageResource() string {
-	if strings.HasPrefix(os.Getenv("HELM_DRIVER"), "configmap") {
-		return "configmaps"
-	}
-	return "secrets"
-}

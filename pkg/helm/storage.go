@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"helm.sh/helm/v4/pkg/storage/driver"
 	corev1 "k8s.io/api/core/v1"
@@ -71,4 +72,12 @@ type configMaps struct {
 // Get reads a ConfigMap under our context.
 func (m configMaps) Get(_ context.Context, name string, options metav1.GetOptions) (*corev1.ConfigMap, error) {
 	return m.ConfigMapInterface.Get(m.ctx, name, options) //nolint:contextcheck // Helm makes its own
+}
+
+// StorageResource is the API resource in which Helm keeps its records (HELM_DRIVER).
+func StorageResource() string {
+	if strings.HasPrefix(os.Getenv("HELM_DRIVER"), "configmap") {
+		return "configmaps"
+	}
+	return "secrets"
 }

@@ -79,7 +79,7 @@ func (s *observation) readInjectors(ctx context.Context, c *cluster.Cluster, o *
 		return err
 	}
 	if err != nil {
-		s.allLabels = true
+		s.anyLabel()
 	}
 	s.injectors = injectors
 	revisions := map[string]bool{mesh.DefaultRevision: true}
@@ -96,7 +96,7 @@ func (s *observation) readInjectors(ctx context.Context, c *cluster.Cluster, o *
 			return fmt.Errorf("read the injector's configuration of revision %s: %w", revision, forgiven)
 		}
 		if err != nil {
-			s.allLabels = true
+			s.anyLabel()
 			continue
 		}
 		s.injections[revision] = in
@@ -104,6 +104,14 @@ func (s *observation) readInjectors(ctx context.Context, c *cluster.Cluster, o *
 	}
 	s.addKeys(keys)
 	return nil
+}
+
+// anyLabel notes that the labels which injection depends on could not all be
+// read, so that every label may matter.
+func (s *observation) anyLabel() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.allLabels = true
 }
 
 func (s *observation) addKeys(keys []string) {
@@ -184,7 +192,7 @@ func (s *observation) readProxyConfigs(ctx context.Context, c *cluster.Cluster) 
 	case apierrors.IsNotFound(err):
 		return nil
 	case apierrors.IsForbidden(err):
-		s.allLabels = true
+		s.anyLabel()
 		return nil
 	case err != nil:
 		return fmt.Errorf("list proxyconfigs: %w", err)

@@ -55,14 +55,12 @@ const (
 
 // Status is what the controller says of its pods.
 type Status struct {
-	ObservedGeneration               int64
-	Replicas, Updated, Ready         int32
-	Available                        int32
-	CurrentRevision, UpdateRevision  string // StatefulSet
-	FailureReason, FailureMessage    string // a Deployment's ReplicaFailure condition
-	DeadlineExceeded                 bool   // a Deployment's Progressing condition says so
-	DeadlineMessage                  string
-	UpdatedAvailable, TerminatingNow int32
+	ObservedGeneration            int64
+	Replicas, Updated, Ready      int32
+	Available                     int32
+	FailureReason, FailureMessage string // a Deployment's ReplicaFailure condition
+	DeadlineExceeded              bool   // a Deployment's Progressing condition says so
+	DeadlineMessage               string
 }
 
 // FromDeployment reads a Deployment.
@@ -141,7 +139,6 @@ func FromStatefulSet(s *appsv1.StatefulSet) *Workload {
 	w.Status = Status{
 		ObservedGeneration: s.Status.ObservedGeneration, Replicas: s.Status.Replicas,
 		Updated: s.Status.UpdatedReplicas, Ready: s.Status.ReadyReplicas, Available: s.Status.AvailableReplicas,
-		CurrentRevision: s.Status.CurrentRevision, UpdateRevision: s.Status.UpdateRevision,
 	}
 	return w
 }
