@@ -5,6 +5,9 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"os"
+	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -14,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
 )
 
 // Cluster is a connection to one API server with the rights of its user.
@@ -35,7 +39,9 @@ type Cluster struct {
 	// Namespace is the context's namespace, or the one given by -n.
 	Namespace string
 
-	mapper meta.RESTMapper
+	mapper  meta.RESTMapper
+	reached atomic.Bool // the API server has answered before
+	guard   guard
 }
 
 // Identity says which cluster a plan is for.
@@ -69,6 +75,9 @@ func Connect(getter genericclioptions.RESTClientGetter) (*Cluster, error) {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
 	}
 	if len(raw.Clusters) == 0 && config.Host == noServer {
+		if files := os.Getenv(clientcmd.RecommendedConfigPathEnvVar); files != "" {
+			return nil, fmt.Errorf("%w; KUBECONFIG is %s, where there is none", ErrNoKubeconfig, files)
+		}
 		return nil, ErrNoKubeconfig
 	}
 	namespace, _, err := loader.Namespace()
@@ -80,12 +89,16 @@ func Connect(getter genericclioptions.RESTClientGetter) (*Cluster, error) {
 		return nil, fmt.Errorf("make a discovery client: %w", err)
 	}
 	c := &Cluster{
-		Getter: getter, Config: config, Discovery: cached,
+		Config: config, Discovery: cached,
 		Context: raw.CurrentContext, Server: config.Host, Namespace: namespace,
 	}
 	if entry, ok := raw.Contexts[raw.CurrentContext]; ok {
 		c.User = entry.AuthInfo
 	}
+	c.Getter = &guardedGetter{getter, &c.guard}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &noting{next, &c.reached} })
+	config.Wrap(newThrottle().wrap)
+	config.Wrap(c.guard.wrap)
 	typed := rest.CopyConfig(config)
 	typed.ContentType = runtime.ContentTypeProtobuf
 	typed.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON

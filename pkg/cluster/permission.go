@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 	authv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 )
 
 // Permission is one thing that a step must be allowed to do.
@@ -65,4 +68,56 @@ func (c *Cluster) Denied(ctx context.Context, wanted []Permission) ([]Permission
 		}
 	}
 	return lacking, nil
+}
+
+// YourRights is the object of the refusal of a plan that the user may not carry
+// out.
+const YourRights = "your rights"
+
+// RefuseRights gives a refusal that names what the user lacks of all that a plan
+// takes, and nothing where nothing is lacking. A user who may do it everywhere
+// is asked about once, others namespace by namespace. The error is the API
+// server's.
+func (c *Cluster) RefuseRights(ctx context.Context, wanted []Permission) ([]gate.Refusal, error) {
+	wanted = unique(wanted)
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	lacking, err := c.Denied(ctx, everywhere(wanted))
+	if err != nil || len(lacking) == 0 {
+		return nil, err
+	}
+	if lacking, err = c.Denied(ctx, wanted); err != nil || len(lacking) == 0 {
+		return nil, err
+	}
+	words := make([]string, 0, len(lacking))
+	for _, p := range lacking {
+		words = append(words, p.String())
+	}
+	slices.Sort(words)
+	return []gate.Refusal{{
+		Object: YourRights, Reason: "you lack rights that this needs: " + strings.Join(words, ", "),
+		Cure: "ask for a role with these rules: docs/rbac.md lists what each command needs",
+	}}, nil
+}
+
+// everywhere gives the permissions without their namespaces, each once.
+func everywhere(wanted []Permission) []Permission {
+	all := slices.Clone(wanted)
+	for i := range all {
+		all[i].Namespace = ""
+	}
+	return unique(all)
+}
+
+func unique(permissions []Permission) []Permission {
+	seen := map[Permission]bool{}
+	var out []Permission
+	for _, p := range permissions {
+		if !seen[p] {
+			seen[p] = true
+			out = append(out, p)
+		}
+	}
+	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
@@ -36,6 +37,10 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 		watch: watcher{c: c, emit: emit, timeout: o.timeout(), now: o.now},
 	}
 	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(p.Releases), Message: "control plane to " + p.Target})
+	defer a.putBackRaises(ctx, p.Raised)
+	if err := a.raise(ctx, p.Raised); err != nil {
+		return result, err
+	}
 	for i := range p.Releases {
 		r := &p.Releases[i]
 		if err := a.release(ctx, r); err != nil {
@@ -63,6 +68,8 @@ type applier struct {
 	plan   *Plan
 	result *Result
 	watch  watcher
+
+	warning sync.Mutex // workloads are waited for side by side
 }
 
 func objectOf(r *ReleasePlan) progress.Object {
@@ -73,6 +80,9 @@ func objectOf(r *ReleasePlan) progress.Object {
 func (a *applier) release(ctx context.Context, r *ReleasePlan) error {
 	out := ReleaseResult{Name: r.Name, Namespace: r.Namespace, HelmRevision: r.HelmRevision, Outcome: outcomeUnchanged, Message: r.Reason}
 	defer func() { a.result.Releases = append(a.result.Releases, out) }()
+	if err := a.emit.Pause.Wait(ctx); err != nil {
+		return err
+	}
 	old, err := a.watch.podsNow(ctx, r.Workloads)
 	if err != nil {
 		return err
@@ -146,15 +156,18 @@ func (a *applier) verifier(istioNamespace, tag string) verifier {
 	}
 }
 
-func (a *applier) warn(r *ReleasePlan, warning string) {
+func (a *applier) warn(about progress.Object, warning string) {
+	a.warning.Lock()
+	defer a.warning.Unlock()
 	a.result.Warnings = append(a.result.Warnings, warning)
-	a.emit.Emit(progress.Event{Kind: progress.Warning, Object: objectOf(r), Message: warning})
+	a.emit.Emit(progress.Event{Kind: progress.Warning, Object: about, Message: warning})
 }
 
 // ready waits for the release's workloads, and for istiod's to answer for the
 // new version.
 func (a *applier) ready(ctx context.Context, r *ReleasePlan, old map[uid]bool) error {
 	watch := a.watch
+	watch.unmet = func(text string) { a.warn(objectOf(r), text) }
 	if a.o.EnsureHA {
 		watch.least = autoscaledTo(r.rendered.Objects, r.Namespace)
 	}
@@ -170,7 +183,7 @@ func (a *applier) ready(ctx context.Context, r *ReleasePlan, old map[uid]bool) e
 	}
 	a.result.Verified = verified
 	if warning != "" {
-		a.warn(r, warning)
+		a.warn(objectOf(r), warning)
 	}
 	return nil
 }

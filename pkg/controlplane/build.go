@@ -59,8 +59,8 @@ func (b *builder) release(ctx context.Context, release helm.Release, m *mesh.Mes
 		return r, nil, nil, err
 	}
 	r.chart, r.ChartTo = ch, ch.String()
-	changes := helm.Reuse(tagValues(release.Component, b.o.Tag, base.Values), userChanges(b.changes, release.Component, b.o))
-	r.values = helm.Reuse(base.Values, changes)
+	changes := helm.Reuse(tagValues(release.Component, b.o.Tag), userChanges(b.changes, release.Component, b.o))
+	r.values = withoutVariants(helm.Reuse(base.Values, changes), b.o.Tag)
 	if err := b.render(ctx, &r); err != nil {
 		return r, nil, nil, err
 	}
@@ -73,7 +73,7 @@ func (b *builder) release(ctx context.Context, release helm.Release, m *mesh.Mes
 	r.Objects = objectChanges(before, r.rendered.Objects, r.Namespace)
 	r.Workloads = workloadsOf(r.rendered.Objects, r.Namespace)
 	r.TagFrom, r.TagTo = tagOf(before), tagOf(r.rendered.Objects)
-	if plane := m.ControlPlane(release.IstioRevision); plane != nil && (release.Component == helm.Istiod || release.Component == helm.Istio) {
+	if plane := m.ControlPlane(release.IstioRevision); plane != nil && isPlane(release) {
 		r.TagFrom = plane.Tag
 	}
 	r.decide(release)
@@ -90,6 +90,18 @@ func (b *builder) release(ctx context.Context, release helm.Release, m *mesh.Mes
 	if err != nil {
 		return r, nil, nil, err
 	}
+	if b.o.Diff {
+		if err := r.addDiffs(base.Values, before); err != nil {
+			return r, nil, nil, err
+		}
+	}
+	if b.o.AskServer {
+		against, err := askServer(ctx, b.c, r, before)
+		if err != nil {
+			return r, nil, nil, err
+		}
+		blocked = append(blocked, against...)
+	}
 	refusals := append(releaseRefusals(r, ownersOf(release, there), b.o), pinRefusal(r, b.target)...)
 	warnings := append(pinWarnings(r, b.target), chartWarning(ch, b.target)...)
 	if r.Pending != nil && r.Pending.Ours {
@@ -97,6 +109,9 @@ func (b *builder) release(ctx context.Context, release helm.Release, m *mesh.Mes
 	}
 	for _, path := range r.UnknownValues {
 		warnings = append(warnings, fmt.Sprintf("%s: the chart %s does not use the value %s", r.object(), r.ChartTo, path))
+	}
+	if r.Action != Upgrade {
+		return r, nil, warnings, nil // nothing is written that it could stand in the way of
 	}
 	return r, append(refusals, blocked...), warnings, nil
 }

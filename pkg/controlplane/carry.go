@@ -27,7 +27,7 @@ func carryOver(c *cluster.Cluster, serverSide bool) helm.Adjust {
 			}
 			kind := target.GetKind()
 			isWebhook := kind == "MutatingWebhookConfiguration" || kind == "ValidatingWebhookConfiguration"
-			if !isWebhook && kind != workload.Deployment {
+			if !isWebhook && kind != workload.Deployment && kind != autoscaler {
 				continue
 			}
 			there, err := liveOf(info)
@@ -40,6 +40,12 @@ func carryOver(c *cluster.Cluster, serverSide bool) helm.Adjust {
 			original := originalOf(originals, info)
 			if isWebhook {
 				carryWebhooks(original, there, target)
+				continue
+			}
+			if err := carryRaise(ctx, c, there, target); err != nil {
+				return err
+			}
+			if kind == autoscaler {
 				continue
 			}
 			if err := carryReplicas(ctx, c, original, there, target, serverSide); err != nil {

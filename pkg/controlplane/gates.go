@@ -123,10 +123,17 @@ func releaseRefusals(r ReleasePlan, owners mesh.Owners, o Options) []gate.Refusa
 }
 
 // noRelease words that a control plane was not installed by Helm.
-func noRelease(plane mesh.ControlPlane, tag string) gate.Refusal {
+func noRelease(plane mesh.ControlPlane, broken []helm.Undecodable, tag string) gate.Refusal {
 	refusal := gate.Refusal{
 		Object: fmt.Sprintf("deployment/%s in %s", plane.Deployment, plane.Namespace),
 		Reason: "it belongs to no Helm release; it was installed by " + plane.Owners.String(),
+	}
+	for _, b := range broken {
+		if owner := plane.Owners.Helm; owner != nil && owner.Name == b.Release && owner.Namespace == b.Namespace {
+			refusal.Reason = "the record of its Helm release cannot be decoded: secret " + b.Record + " in " + b.Namespace + " (" + b.Reason + ")"
+			refusal.Cure = "run helm rollback " + b.Release + " -n " + b.Namespace + " to a revision that can, or restore the record"
+			return refusal
+		}
 	}
 	revision := ""
 	if plane.Revision != mesh.DefaultRevision {
@@ -143,69 +150,4 @@ func noRelease(plane mesh.ControlPlane, tag string) gate.Refusal {
 		refusal.Cure = "upgrade it as it was installed, then run kubectl istio-upgrade sidecars"
 	}
 	return refusal
-}
-
-// dyingHubs are registries that stop serving Istio, and the last minor version
-// that they have (istio.io/blog/2026/retirement-of-gcp).
-var dyingHubs = map[string]*semver.Version{
-	"gcr.io/istio-release":      semver.MustParse("1.30.99"),
-	"registry.istio.io/release": nil,
-}
-
-// pinWarnings shows values that hold an image back, or that name a registry
-// which no longer serves the target.
-func pinWarnings(r ReleasePlan, target *semver.Version) []string {
-	var warnings []string
-	if image := imageOf(r.rendered.Objects); image != "" {
-		if v, ok := mesh.ImageVersion(image); !ok || !v.Equal(target) {
-			warnings = append(warnings, fmt.Sprintf("%s: its values pin the image %s, whatever global.tag says", r.object(), image))
-		}
-	}
-	values := leaves(r.values)
-	for _, path := range []string{"global.proxy.image", "global.proxy_init.image", "pilot.image", "image"} {
-		image, _ := values[path].(string)
-		if strings.Contains(image, "/") {
-			warnings = append(warnings, fmt.Sprintf("%s: the value %s pins the image %s", r.object(), path, image))
-		}
-	}
-	for _, path := range []string{"global.hub", "pilot.hub", "hub"} {
-		hub, _ := values[path].(string)
-		last, dying := dyingHubs[strings.TrimSuffix(hub, "/")]
-		switch {
-		case dying && last != nil && last.LessThan(target):
-			warnings = append(warnings, fmt.Sprintf("%s: the value %s names the registry %s, which has no images of %s; use docker.io/istio", r.object(), path, hub, target))
-		case dying:
-			warnings = append(warnings, fmt.Sprintf("%s: the value %s names the registry %s, which is being shut down; use docker.io/istio", r.object(), path, hub))
-		}
-	}
-	return warnings
-}
-
-// pinRefusal stands in the way where the values hold istiod below the target:
-// the sidecars, which read global.tag alone, would be newer than it.
-func pinRefusal(r ReleasePlan, target *semver.Version) []gate.Refusal {
-	v, ok := mesh.TagVersion(r.TagTo)
-	if !ok || !v.LessThan(target) || r.Component != helm.Istiod && r.Component != helm.Istio {
-		return nil
-	}
-	cure := "change the value that pins it"
-	for _, path := range []string{"pilot.tag", "tag", "pilot.image", "image"} {
-		if _, pins := leaves(r.values)[path]; pins {
-			cure = fmt.Sprintf("give --set %s=null, or another value", path)
-			break
-		}
-	}
-	return []gate.Refusal{{
-		Object: r.object(), Forceable: true, Cure: cure,
-		Reason: fmt.Sprintf("its values hold istiod at %s, so that sidecars of %s would be newer than it", v, target),
-	}}
-}
-
-// chartWarning says that a chart taken as it is belongs to another version.
-func chartWarning(ch *helm.Chart, target *semver.Version) []string {
-	v, err := semver.NewVersion(ch.Version)
-	if err != nil || ch.Placeholder || v.Major() == target.Major() && v.Minor() == target.Minor() {
-		return nil
-	}
-	return []string{fmt.Sprintf("the chart %s from %s is not of the target's version %s", ch, ch.From, target)}
 }

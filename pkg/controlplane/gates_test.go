@@ -81,7 +81,7 @@ func TestNoRelease(t *testing.T) {
 		"change the version there: Argo CD Application mesh":                 {ArgoCD: "mesh"},
 		"upgrade it as it was installed":                                     {},
 	} {
-		got := noRelease(mesh.ControlPlane{Deployment: "istiod-canary", Namespace: "istio-system", Revision: "canary", Owners: owners}, "1.31.0")
+		got := noRelease(mesh.ControlPlane{Deployment: "istiod-canary", Namespace: "istio-system", Revision: "canary", Owners: owners}, nil, "1.31.0")
 		wantRefusal(t, want, []gate.Refusal{got}, want, false)
 	}
 }

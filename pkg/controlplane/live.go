@@ -46,7 +46,7 @@ func readLive(ctx context.Context, c *cluster.Cluster, r ReleasePlan) (live, err
 		gvk := o.GroupVersionKind()
 		mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
 		if meta.IsNoMatchError(err) {
-			return nil, gate.BadInputf("the chart %s renders %s %s, which this API server does not know", r.ChartTo, gvk.GroupVersion(), gvk.Kind)
+			return nil, gate.BadInputf("the chart %s renders %s %s, which this API server does not know; take a chart made for its Kubernetes", r.ChartTo, gvk.GroupVersion(), gvk.Kind)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("find the resource of %s: %w", gvk, err)
@@ -133,23 +133,27 @@ func liveRefusals(r ReleasePlan, there live) ([]gate.Refusal, error) {
 		if err := typed(o, &then); err != nil {
 			return nil, err
 		}
+		if before, raised := recorded(object); raised {
+			now.Spec.Replicas = new(int32(before))
+		}
 		if now.Spec.Replicas != nil && then.Spec.Replicas != nil && *then.Spec.Replicas < *now.Spec.Replicas {
 			refusals = append(refusals, gate.Refusal{
 				Object: name, Forceable: true,
 				Reason: fmt.Sprintf("it has %d replicas, and the values of release %s would make them %d", *now.Spec.Replicas, r.Name, *then.Spec.Replicas),
-				Cure:   fmt.Sprintf("give --set %s=%d", replicasValue(r.Component), *now.Spec.Replicas),
+				Cure:   replicasCure(r.Component, *now.Spec.Replicas),
 			})
 		}
 	}
 	return refusals, nil
 }
 
-// replicasValue is the value that sets the replicas of a component.
-func replicasValue(c helm.Component) string {
+// replicasCure says which value sets the replicas of a component. Without
+// --component a gateway has none of the values that are given.
+func replicasCure(c helm.Component, replicas int32) string {
 	if c == helm.Gateway {
-		return "replicaCount"
+		return fmt.Sprintf("upgrade the gateways in a run of their own, with --component gateway --set replicaCount=%d", replicas)
 	}
-	return "pilot.replicaCount"
+	return fmt.Sprintf("give --set pilot.replicaCount=%d", replicas)
 }
 
 // foreign tells whether an object that the upgrade would add is there and

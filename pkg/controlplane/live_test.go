@@ -63,3 +63,11 @@ func TestLiveRefusals(t *testing.T) {
 		wantRefusal(t, name, got, c.want, c.forceable)
 	}
 }
+
+// A gateway has values of its own only where it is named.
+func TestReplicasCure(t *testing.T) {
+	t.Parallel()
+	if got := replicasCure(helm.Gateway, 3); !strings.Contains(got, "--component gateway --set replicaCount=3") {
+		t.Error(got)
+	}
+}

@@ -32,7 +32,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	if err != nil {
 		return nil, err
 	}
-	all, warnings, err := readReleases(ctx, c, o)
+	all, broken, warnings, err := readReleases(ctx, c, o)
 	if err != nil {
 		return nil, err
 	}
@@ -42,8 +42,9 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	}
 	p := &Plan{
 		Cluster: c.Identity(), Target: o.Tag, Charts: o.Charts.String(), Revision: chosen.revision,
-		Releases: []ReleasePlan{}, Refusals: []gate.Refusal{}, Warnings: append([]string{}, warnings...),
+		Releases: []ReleasePlan{}, Raised: []Raise{}, Refusals: []gate.Refusal{}, Warnings: append([]string{}, warnings...),
 	}
+	unmanaged := p.unmanaged(m, chosen, broken, o)
 	p.meshGates(m, chosen, target, o)
 	if err := p.proxyGate(ctx, target, o); err != nil {
 		return nil, err
@@ -62,29 +63,67 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 		p.Refusals = append(p.Refusals, refusals...)
 		p.Warnings = append(p.Warnings, warnings...)
 	}
-	return p, checkRights(ctx, c, p.Releases)
+	if p.Raised, err = findRaises(ctx, c, p.Releases, o.TemporaryHA); err != nil {
+		return nil, err
+	}
+	lacking, err := lackingRights(ctx, c, p.Releases)
+	p.Refusals = append(p.Refusals, lacking...)
+	switch {
+	case p.changes():
+		p.before = p.standing(m, o)
+	case !slices.ContainsFunc(chosen.releases, func(r helm.Release) bool { return r.Helm2 }):
+		p.Refusals = []gate.Refusal{} // of what would not be written
+	}
+	p.Refusals = append(unmanaged, p.Refusals...)
+	return p, err
+}
+
+// standing gives what Before does.
+func (p *Plan) standing(m *mesh.Mesh, o Options) *mesh.Mesh {
+	before := &mesh.Mesh{CRDs: m.CRDs, Unreadable: m.Unreadable}
+	if o.CRDsFirst {
+		before.CRDs, before.Unreadable = nil, nil
+	}
+	resumes := slices.ContainsFunc(p.Raised, func(r Raise) bool { return r.Left }) ||
+		slices.ContainsFunc(p.Releases, func(r ReleasePlan) bool { return isPlane(r.release) && (r.Action == Await || !r.release.Deployed()) })
+	for _, plane := range m.ControlPlanes {
+		if !resumes && plane.Namespace == o.istioNamespace() && plane.Revision == p.Revision {
+			before.ControlPlanes = append(before.ControlPlanes, plane)
+		}
+	}
+	return before
+}
+
+// unmanaged refuses what there is no release of.
+func (p *Plan) unmanaged(m *mesh.Mesh, chosen selection, broken []helm.Undecodable, o Options) []gate.Refusal {
+	refusals := []gate.Refusal{}
+	for _, plane := range m.ControlPlanes {
+		if plane.Namespace != o.istioNamespace() || plane.Revision != chosen.revision {
+			continue
+		}
+		if !slices.ContainsFunc(chosen.releases, isPlane) && len(o.Components) == 0 {
+			refusals = append(refusals, noRelease(plane, broken, o.Tag))
+		}
+	}
+	if len(o.Components) > 0 && len(chosen.releases) == 0 {
+		refusals = append(refusals, gate.Refusal{
+			Object: "components", Reason: fmt.Sprintf("there is no Helm release of %v for revision %s", o.Components, chosen.revision),
+			Cure: "leave --component out to upgrade what there is",
+		})
+	}
+	return refusals
 }
 
 // meshGates judges what runs and the CRDs, apart from single releases.
 func (p *Plan) meshGates(m *mesh.Mesh, chosen selection, target *semver.Version, o Options) {
 	for _, plane := range m.ControlPlanes {
-		if plane.Namespace != o.istioNamespace() || plane.Revision != chosen.revision {
-			continue
+		if plane.Namespace == o.istioNamespace() && plane.Revision == chosen.revision {
+			object := fmt.Sprintf("deployment/%s in %s", plane.Deployment, plane.Namespace)
+			p.Refusals = append(p.Refusals, skewRefusal(object, plane.Tag, target)...)
+			if _, ok := mesh.TagVersion(plane.Tag); !ok {
+				p.Warnings = append(p.Warnings, fmt.Sprintf("%s runs the tag %q, which is no version: whether %s is a downgrade or skips a minor version is not known", object, plane.Tag, target))
+			}
 		}
-		object := fmt.Sprintf("deployment/%s in %s", plane.Deployment, plane.Namespace)
-		p.Refusals = append(p.Refusals, skewRefusal(object, plane.Tag, target)...)
-		owned := slices.ContainsFunc(chosen.releases, func(r helm.Release) bool {
-			return r.Component == helm.Istiod || r.Component == helm.Istio
-		})
-		if !owned && len(o.Components) == 0 {
-			p.Refusals = append(p.Refusals, noRelease(plane, o.Tag))
-		}
-	}
-	if len(o.Components) > 0 && len(chosen.releases) == 0 {
-		p.Refusals = append(p.Refusals, gate.Refusal{
-			Object: "components", Reason: fmt.Sprintf("there is no Helm release of %v for revision %s", o.Components, chosen.revision),
-			Cure: "leave --component out to upgrade what there is",
-		})
 	}
 	switch {
 	case o.CRDsFirst:

@@ -27,6 +27,9 @@ type Options struct {
 	Set         []string
 	ValuesFiles []string
 	EnsureHA    bool
+	// TemporaryHA gives what has a single replica a second one for the length of
+	// the upgrade.
+	TemporaryHA bool
 	// Components are the only ones to be upgraded; empty means all.
 	Components        []helm.Component
 	RollbackOnFailure bool
@@ -34,10 +37,13 @@ type Options struct {
 	Recover bool
 	// Wait waits for pods and asks the injector; Timeout is how long a release
 	// may be without progress.
-	Wait           bool
-	Timeout        time.Duration
-	Force          bool
-	IstioNamespace string
+	Wait    bool
+	Timeout time.Duration
+	Force   bool
+	// Diff has the plan hold what changes as unified diffs; AskServer has the API
+	// server judge, by dry-runs, what would be written.
+	Diff, AskServer bool
+	IstioNamespace  string
 	// CRDsFirst says that the same run brings the CRDs to the target before
 	// this step, so that their being behind is no obstacle to the plan.
 	CRDsFirst bool

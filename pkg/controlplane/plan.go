@@ -7,6 +7,7 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
@@ -14,12 +15,27 @@ import (
 type Plan struct {
 	Cluster cluster.Identity `json:"cluster"`
 	// Target is the tag to go to.
-	Target   string         `json:"target"`
-	Charts   string         `json:"charts"`
-	Revision string         `json:"revision"`
-	Releases []ReleasePlan  `json:"releases"`
+	Target   string        `json:"target"`
+	Charts   string        `json:"charts"`
+	Revision string        `json:"revision"`
+	Releases []ReleasePlan `json:"releases"`
+	// Raised are numbers of replicas that are raised for the length of the
+	// upgrade, or that an earlier run has left raised, and are put back.
+	Raised   []Raise        `json:"raised"`
 	Refusals []gate.Refusal `json:"refusals"`
 	Warnings []string       `json:"warnings"`
+
+	before *mesh.Mesh
+}
+
+// Before is the mesh as far as it has to be well before the plan is applied: the
+// control planes of the revision, unless an earlier run left them as they are, and
+// the CRDs, unless the same run brings them first. Nil where no release changes.
+func (p *Plan) Before() *mesh.Mesh { return p.before }
+
+// changes tells whether a release changes.
+func (p *Plan) changes() bool {
+	return slices.ContainsFunc(p.Releases, func(r ReleasePlan) bool { return r.Action == Upgrade })
 }
 
 // Action is what happens to a release.
@@ -50,6 +66,8 @@ type ReleasePlan struct {
 	TagFrom string        `json:"tagFrom,omitempty"`
 	TagTo   string        `json:"tagTo,omitempty"`
 	Values  []ValueChange `json:"values"`
+	// ValuesDiff is a unified diff of the user's values, where that was asked for.
+	ValuesDiff string `json:"valuesDiff,omitempty"`
 	// UnknownValues are the user's values that the new chart does not use.
 	UnknownValues []string       `json:"unknownValues"`
 	Objects       []ObjectChange `json:"objects"`
@@ -81,6 +99,8 @@ type ObjectChange struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
 	Change    string `json:"change"` // added, changed, removed
+	// Diff is a unified diff of its YAML, where that was asked for.
+	Diff string `json:"diff,omitempty"`
 }
 
 // Pending says that an operation on a release began and did not end.
@@ -116,12 +136,12 @@ type ReleaseResult struct {
 
 // Empty tells whether there is nothing to do.
 func (p *Plan) Empty() bool {
-	return !slices.ContainsFunc(p.Releases, func(r ReleasePlan) bool { return r.Action != None })
+	return len(p.Raised) == 0 && !slices.ContainsFunc(p.Releases, func(r ReleasePlan) bool { return r.Action != None })
 }
 
 // Writes tells whether applying the plan changes anything.
 func (p *Plan) Writes() bool {
-	return slices.ContainsFunc(p.Releases, func(r ReleasePlan) bool { return r.Action == Upgrade })
+	return len(p.Raised) > 0 || p.changes()
 }
 
 // object names a release in refusals.

@@ -20,6 +20,30 @@ type ProxyVersion struct {
 	// are in all.
 	Pods  []string `json:"pods"`
 	Count int      `json:"count"`
+
+	of map[workload.Ref][]string // the pods named, by their workload
+	in map[workload.Ref]int      // how many there are of each
+}
+
+// without leaves the pods of some workloads out.
+func (p ProxyVersion) without(refs []workload.Ref) ProxyVersion {
+	p.Pods = slices.Clone(p.Pods)
+	for _, ref := range refs {
+		p.Count -= p.in[ref]
+		p.Pods = slices.DeleteFunc(p.Pods, func(pod string) bool { return slices.Contains(p.of[ref], pod) })
+	}
+	return p
+}
+
+// without leaves the pods of some workloads out of all versions.
+func without(proxies []ProxyVersion, refs []workload.Ref) []ProxyVersion {
+	var out []ProxyVersion
+	for _, p := range proxies {
+		if rest := p.without(refs); rest.Count > 0 {
+			out = append(out, rest)
+		}
+	}
+	return out
 }
 
 // ReadProxies gives the versions of the proxies in all namespaces. The error is
@@ -58,12 +82,12 @@ func countProxies(inventory *workload.Inventory, injectors []mesh.Injector) []Pr
 			}
 			k := key{v.String(), revision}
 			if sums[k] == nil {
-				sums[k] = &ProxyVersion{Version: k.version, Revision: revision, Pods: []string{}}
+				sums[k] = &ProxyVersion{
+					Version: k.version, Revision: revision, Pods: []string{},
+					of: map[workload.Ref][]string{}, in: map[workload.Ref]int{},
+				}
 			}
-			sums[k].Count += int(sample.Count)
-			for _, name := range sample.Names {
-				sums[k].Pods = append(sums[k].Pods, ref.Namespace+"/"+name)
-			}
+			sums[k].add(ref, sample)
 		}
 	}
 	out := []ProxyVersion{}
@@ -74,6 +98,16 @@ func countProxies(inventory *workload.Inventory, injectors []mesh.Injector) []Pr
 		out = append(out, *sums[k])
 	}
 	return out
+}
+
+// add counts the pods of a workload.
+func (p *ProxyVersion) add(ref workload.Ref, sample *workload.Sample) {
+	p.Count += int(sample.Count)
+	p.in[ref] += int(sample.Count)
+	for _, name := range sample.Names {
+		p.Pods = append(p.Pods, ref.Namespace+"/"+name)
+		p.of[ref] = append(p.of[ref], ref.Namespace+"/"+name)
+	}
 }
 
 // revisionOf gives the one revision of injectors, or "".

@@ -85,18 +85,22 @@ func TestFollower(t *testing.T) {
 		"a crash that lasts":        {[]readiness{crash, crash, crash, crash, crash}, "5 CrashLoopBackOff"},
 		"no progress":               {[]readiness{{}, {}, {}, {}, {}, {}, {}, {}}, "8 made no progress for 1m0s"},
 		"slow progress":             {[]readiness{{Ready: 1}, {}, {}, {}, {}, {}, {Ready: 2}, {}, {}, {}, {Ready: 3}, {Done: true}}, "12 done"},
-		"an old pod that stays":     {slices.Repeat([]readiness{{Lingering: true}}, 9), "8 done"},
+		"an old pod that stays":     {slices.Repeat([]readiness{{Lingering: true, Message: "an old pod stays"}}, 9), "8 done: deployment/istiod in istio-system: gave up after 1m0s: an old pod stays"},
 		"a pod that went meanwhile": {[]readiness{{Lingering: true}, {Done: true}}, "2 done"},
 	} {
 		clock := time.Unix(0, 0)
-		f := &follower{watcher: watcher{timeout: time.Minute, now: func() time.Time { return clock }}, since: clock}
+		unmet := ""
+		f := &follower{
+			watcher: watcher{timeout: time.Minute, now: func() time.Time { return clock }, unmet: func(text string) { unmet = ": " + text }},
+			ref:     workload.Ref{Group: "apps", Kind: workload.Deployment, Namespace: "istio-system", Name: "istiod"}, since: clock,
+		}
 		got := ""
 		for i, r := range c.steps {
 			done, err := f.step(r)
 			var timeout *gate.Timeout
 			switch {
 			case done:
-				got = "done"
+				got = "done" + unmet
 			case errors.As(err, &timeout):
 				got = timeout.Reason
 			case err != nil:

@@ -2,19 +2,18 @@ package controlplane
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 )
 
-// checkRights asks the API server whether the user may write the releases that
-// are to be upgraded. The error names what is lacking.
-func checkRights(ctx context.Context, c *cluster.Cluster, releases []ReleasePlan) error {
+// lackingRights asks the API server whether the user may write the releases that
+// are to be upgraded, and gives a refusal where something is lacking.
+func lackingRights(ctx context.Context, c *cluster.Cluster, releases []ReleasePlan) ([]gate.Refusal, error) {
 	var wanted []cluster.Permission
 	for _, r := range releases {
 		if r.Action != Upgrade && r.Action != Rollback || r.rendered == nil {
@@ -22,14 +21,18 @@ func checkRights(ctx context.Context, c *cluster.Cluster, releases []ReleasePlan
 		}
 		mapper, err := c.Mapper()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for _, verb := range []string{"create", "update"} {
+		verbs := []string{"create", "update"}
+		if helm.HistoryFull(r.HelmRevision + 1) { // the way back may write two
+			verbs = append(verbs, "delete")
+		}
+		for _, verb := range verbs {
 			wanted = append(wanted, cluster.Permission{Verb: verb, Resource: helm.StorageResource(), Namespace: r.Namespace})
 		}
 		before, err := manifestObjects(r.release)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		groups := map[objectKey]schema.GroupVersionKind{}
 		for _, o := range append(before, r.rendered.Objects...) {
@@ -54,27 +57,7 @@ func checkRights(ctx context.Context, c *cluster.Cluster, releases []ReleasePlan
 			wanted = append(wanted, p)
 		}
 	}
-	lacking, err := c.Denied(ctx, unique(wanted))
-	if err != nil || len(lacking) == 0 {
-		return err
-	}
-	words := make([]string, 0, len(lacking))
-	for _, p := range lacking {
-		words = append(words, p.String())
-	}
-	return fmt.Errorf("you lack rights that the upgrade needs: %s; kubectl auth can-i tells which you have", strings.Join(words, ", "))
-}
-
-func unique(permissions []cluster.Permission) []cluster.Permission {
-	seen := map[cluster.Permission]bool{}
-	var out []cluster.Permission
-	for _, p := range permissions {
-		if !seen[p] {
-			seen[p] = true
-			out = append(out, p)
-		}
-	}
-	return out
+	return c.RefuseRights(ctx, wanted)
 }
 
 func changeOf(r ReleasePlan, key objectKey) string {

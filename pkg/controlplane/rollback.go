@@ -8,6 +8,8 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/sidecars"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
 // RollbackStep is the name of the way back in events and refusals.
@@ -25,9 +27,10 @@ type RollbackOptions struct {
 	To int
 	// ProxiesFirst brings the proxies back before their control plane.
 	ProxiesFirst bool
-	// RollWorkloads gives all workloads the proxy that the injector gives out
-	// now; needed with ProxiesFirst.
-	RollWorkloads func(ctx context.Context) error
+	// RollWorkloads gives workloads the proxy that the injector gives out now:
+	// these, or all where none is named. Needed with ProxiesFirst, and where
+	// gateways have moved.
+	RollWorkloads func(ctx context.Context, only []workload.Ref) error
 }
 
 // RollbackPlan is what going back would do.
@@ -38,14 +41,29 @@ type RollbackPlan struct {
 	From         string `json:"from"`
 	To           string `json:"to"`
 	ProxiesFirst bool   `json:"proxiesFirst"`
+	// Gateways are those that the upgrade itself has given the newer proxy:
+	// they go back before their control plane.
+	Gateways []workload.Ref `json:"gateways"`
+	// Workloads are those that get the former proxy before the releases go back, as
+	// is expected before the injector gives it out; nil where none has to.
+	Workloads *sidecars.Plan `json:"workloads,omitempty"`
 	// Releases are in the order in which they go back: that of an upgrade
 	// reversed.
-	Releases []ReleasePlan  `json:"releases"`
+	Releases []ReleasePlan `json:"releases"`
+	// Raised are numbers of replicas that an upgrade has left raised, and that are
+	// put back.
+	Raised   []Raise        `json:"raised"`
 	Refusals []gate.Refusal `json:"refusals"`
 	Warnings []string       `json:"warnings"`
 
-	plane   helm.Release // of istiod, as it is now
-	oldTags map[string]any
+	plane helm.Release // of istiod, as it is now
+	old   helm.Release // the revision of it to go back to
+}
+
+// InjectorFirst tells whether the injector gives out the former proxy before
+// anything goes back.
+func (p *RollbackPlan) InjectorFirst() bool {
+	return !p.Empty() && (p.ProxiesFirst || len(p.Gateways) > 0)
 }
 
 // Empty tells whether there is nothing to go back.
@@ -67,7 +85,7 @@ func chooseRevision(history []helm.Release, to int, current *semver.Version, ver
 		switch {
 		case to != 0 && r.Revision == to:
 			if !r.Superseded() && !r.Deployed() {
-				return helm.Release{}, gate.BadInputf("revision %d of %s is %s: it never was in force", to, r, r.Status)
+				return helm.Release{}, gate.BadInputf("revision %d of %s is %s: it never was in force; choose one that helm history shows as superseded", to, r, r.Status)
 			}
 			return r, nil
 		case to != 0, !r.Superseded() && !r.Deployed():
@@ -78,7 +96,7 @@ func chooseRevision(history []helm.Release, to int, current *semver.Version, ver
 		}
 	}
 	if to != 0 {
-		return helm.Release{}, gate.BadInputf("there is no earlier revision %d of the release", to)
+		return helm.Release{}, gate.BadInputf("there is no earlier revision %d of the release; helm history shows which there are", to)
 	}
 	return helm.Release{}, nil
 }

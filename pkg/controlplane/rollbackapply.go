@@ -8,7 +8,6 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
-	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 )
 
@@ -26,16 +25,26 @@ func ApplyRollback(ctx context.Context, c *cluster.Cluster, p *RollbackPlan, o R
 		watch: watcher{c: c, emit: emit, timeout: o.timeout(), now: o.now},
 	}
 	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(p.Releases), Message: "control plane back to " + p.To})
-	if p.ProxiesFirst {
-		if err := a.proxiesFirst(ctx, p, o); err != nil {
+	defer a.putBackRaises(ctx, p.Raised)
+	if p.InjectorFirst() {
+		if err := a.formerProxies(ctx, p, o); err != nil {
 			return result, err
 		}
 	}
+	checked := !p.InjectorFirst()
 	for i := range p.Releases {
 		r := &p.Releases[i]
-		if err := a.back(ctx, r); err != nil {
+		var err error
+		if !checked && r.Component != helm.Gateway {
+			checked = true
+			err = a.gatewaysBack(ctx, p, o)
+		}
+		if err == nil {
+			err = a.back(ctx, r)
+		}
+		if err != nil {
 			emit.Emit(progress.Event{Kind: progress.Failed, Object: objectOf(r), Message: err.Error()})
-			for _, left := range p.Releases[i+1:] {
+			for _, left := range p.Releases[len(result.Releases):] {
 				result.Releases = append(result.Releases, ReleaseResult{
 					Name: left.Name, Namespace: left.Namespace, HelmRevision: left.HelmRevision, Outcome: outcomeNotStarted,
 				})
@@ -51,79 +60,13 @@ func ApplyRollback(ctx context.Context, c *cluster.Cluster, p *RollbackPlan, o R
 	return result, nil
 }
 
-// proxiesFirst makes the injector give out the former proxy and rolls the
-// workloads. Istiod keeps its version by pilot.tag, which the release loses
-// again when it goes back.
-func (a *applier) proxiesFirst(ctx context.Context, p *RollbackPlan, o RollbackOptions) error {
-	if o.RollWorkloads == nil {
-		return fmt.Errorf("roll the workloads back: no way to do so was given")
-	}
-	r := a.planeOf(p)
-	if r == nil {
-		return fmt.Errorf("%s is not in the plan", p.plane)
-	}
-	values := helm.Reuse(p.plane.Values, map[string]any{
-		"global": p.oldTags, "pilot": map[string]any{"tag": p.From},
-	})
-	if len(valueChanges(p.plane.Values, values)) > 0 {
-		a.emit.Emit(progress.Event{Kind: progress.Started, Object: objectOf(r), Message: "istiod stays, sidecars go back to " + p.To})
-		between := *r
-		between.chart, between.values, between.Action = p.plane.Chart, values, Upgrade
-		written, err := a.write(ctx, &between, "Sidecars back to "+p.To)
-		if err != nil {
-			return err
-		}
-		r.HelmRevision, r.release = written.Revision, written
-	}
-	if err := a.watch.await(ctx, workloadsNow(p.plane), nil); err != nil {
-		return err
-	}
-	v := a.verifier(p.plane.Namespace, p.To)
-	v.anyAnswer = true
-	if _, warning, err := v.run(ctx, 1); err != nil {
-		return err
-	} else if warning != "" {
-		a.warn(r, warning)
-	}
-	if err := o.RollWorkloads(ctx); err != nil {
-		return fmt.Errorf("roll the workloads back: %w", err)
-	}
-	return a.proxiesBack(ctx, p, o)
-}
-
-// proxiesBack looks whether a proxy is left that the former control plane would
-// be too old for.
-func (a *applier) proxiesBack(ctx context.Context, p *RollbackPlan, o RollbackOptions) error {
-	target, ok := mesh.TagVersion(p.To)
-	if o.Proxies == nil || !ok {
-		return nil
-	}
-	proxies, err := o.Proxies(ctx)
-	if err != nil {
-		return fmt.Errorf("read the proxies' versions: %w", err)
-	}
-	pods, count, newest := newerProxies(proxies, p.Revision, target)
-	if count == 0 || o.Force {
-		return nil
-	}
-	return &gate.Stopped{Reason: fmt.Sprintf("%d proxies are still newer than %s (the newest %s): %s; move them and run the command again, or give --force",
-		count, p.To, newest, named(pods, count))}
-}
-
-// planeOf finds the control plane's release in the plan.
-func (a *applier) planeOf(p *RollbackPlan) *ReleasePlan {
-	for i := range p.Releases {
-		if p.Releases[i].Name == p.plane.Name && p.Releases[i].Namespace == p.plane.Namespace {
-			return &p.Releases[i]
-		}
-	}
-	return nil
-}
-
 // back brings one release back.
 func (a *applier) back(ctx context.Context, r *ReleasePlan) error {
 	out := ReleaseResult{Name: r.Name, Namespace: r.Namespace, HelmRevision: r.HelmRevision, Outcome: outcomeUnchanged, Message: r.Reason}
 	defer func() { a.result.Releases = append(a.result.Releases, out) }()
+	if err := a.emit.Pause.Wait(ctx); err != nil {
+		return err
+	}
 	if r.Action != Rollback {
 		a.emit.Emit(progress.Event{Kind: progress.Skipped, Object: objectOf(r), Message: r.Reason})
 		return nil
@@ -153,7 +96,7 @@ func (a *applier) back(ctx context.Context, r *ReleasePlan) error {
 		out.Message = err.Error()
 		return err
 	}
-	if r.Component == helm.Istiod || r.Component == helm.Istio {
+	if isPlane(r.release) {
 		return a.answersAgain(ctx, r)
 	}
 	return nil
@@ -172,7 +115,7 @@ func (a *applier) answersAgain(ctx context.Context, r *ReleasePlan) error {
 	}
 	a.result.Verified = verified
 	if warning != "" {
-		a.warn(r, warning)
+		a.warn(objectOf(r), warning)
 	}
 	return nil
 }

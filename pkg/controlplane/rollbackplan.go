@@ -12,6 +12,7 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
 // NewRollbackPlan works out what going back would do. It writes nothing. A
@@ -22,7 +23,7 @@ func NewRollbackPlan(ctx context.Context, c *cluster.Cluster, o RollbackOptions)
 	if err != nil {
 		return nil, err
 	}
-	all, warnings, err := readReleases(ctx, c, o.Options)
+	all, broken, warnings, err := readReleases(ctx, c, o.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -33,14 +34,15 @@ func NewRollbackPlan(ctx context.Context, c *cluster.Cluster, o RollbackOptions)
 	}
 	p := &RollbackPlan{
 		Cluster: c.Identity(), Revision: chosen.revision, ProxiesFirst: o.ProxiesFirst,
+		Gateways: []workload.Ref{}, Raised: []Raise{},
 		Releases: []ReleasePlan{}, Refusals: []gate.Refusal{}, Warnings: append([]string{}, warnings...),
 	}
-	target, err := p.planPlane(ctx, c, chosen, m, o)
+	target, err := p.planPlane(ctx, c, chosen, m, broken, o)
 	if err != nil || target == nil {
 		return p, err
 	}
 	for _, r := range chosen.releases {
-		if r.Component == helm.Istiod || r.Component == helm.Istio {
+		if isPlane(r) {
 			continue
 		}
 		history, err := helm.History(ctx, c, r.Namespace, r.Name)
@@ -55,19 +57,24 @@ func NewRollbackPlan(ctx context.Context, c *cluster.Cluster, o RollbackOptions)
 	if err := p.proxyGate(ctx, target, o); err != nil {
 		return nil, err
 	}
-	return p, checkRights(ctx, c, p.Releases)
+	if p.Raised, err = findRaises(ctx, c, p.Releases, false); err != nil {
+		return nil, err
+	}
+	lacking, err := lackingRights(ctx, c, p.Releases)
+	p.Refusals = append(p.Refusals, lacking...)
+	return p, err
 }
 
 // planPlane plans the control plane's own release and gives the version to go
 // back to, nil where it cannot go back.
-func (p *RollbackPlan) planPlane(ctx context.Context, c *cluster.Cluster, chosen selection, m *mesh.Mesh, o RollbackOptions) (*semver.Version, error) {
-	at := slices.IndexFunc(chosen.releases, func(r helm.Release) bool { return r.Component == helm.Istiod || r.Component == helm.Istio })
+func (p *RollbackPlan) planPlane(ctx context.Context, c *cluster.Cluster, chosen selection, m *mesh.Mesh, broken []helm.Undecodable, o RollbackOptions) (*semver.Version, error) {
+	at := slices.IndexFunc(chosen.releases, isPlane)
 	if at < 0 {
 		plane := m.ControlPlane(chosen.revision)
 		if plane == nil {
 			return nil, absent(m, o.Options)
 		}
-		refusal := noRelease(*plane, plane.Tag)
+		refusal := noRelease(*plane, broken, plane.Tag)
 		refusal.Cure = "go back as it was installed"
 		p.Refusals = append(p.Refusals, refusal)
 		return nil, nil
@@ -91,10 +98,10 @@ func (p *RollbackPlan) planPlane(ctx context.Context, c *cluster.Cluster, chosen
 	}
 	target := imageVersion(old)
 	if target == nil {
-		return nil, gate.BadInputf("revision %d of %s does not tell its Istio version", old.Revision, p.plane)
+		return nil, gate.BadInputf("revision %d of %s does not tell its Istio version; choose another with --to", old.Revision, p.plane)
 	}
 	p.From, p.To = tagIn(p.plane), tagIn(old)
-	p.oldTags = sidecarValues(old)
+	p.old = old
 	return target, p.add(ctx, c, history, old, o)
 }
 
@@ -170,18 +177,11 @@ func follow(history []helm.Release, target *semver.Version) helm.Release {
 	return helm.Release{}
 }
 
+// proxyGate judges the proxies that run. Gateways of releases that go back have
+// been moved by the upgrade itself, and go back with it; any other proxy that
+// would be newer than its control plane stands in the way.
 func (p *RollbackPlan) proxyGate(ctx context.Context, target *semver.Version, o RollbackOptions) error {
-	if p.ProxiesFirst {
-		if p.plane.Component == helm.Istio {
-			p.Refusals = append(p.Refusals, gate.Refusal{
-				Object: p.plane.String(),
-				Reason: "proxies cannot go first with the chart istio: Helm does not store the charts within it",
-				Cure:   "run control-plane with the former --tag and --charts and --force, then sidecars",
-			})
-		}
-		return nil
-	}
-	if o.Proxies == nil {
+	if p.ProxiesFirst || o.Proxies == nil {
 		return nil
 	}
 	proxies, err := o.Proxies(ctx)
@@ -192,46 +192,44 @@ func (p *RollbackPlan) proxyGate(ctx context.Context, target *semver.Version, o 
 	if err != nil {
 		return fmt.Errorf("read the proxies' versions: %w", err)
 	}
-	if pods, count, newest := newerProxies(proxies, p.Revision, target); count > 0 {
+	p.judgeProxies(proxies, target, o.Wait)
+	return nil
+}
+
+// judgeProxies finds the gateways that have to go back first, and refuses what
+// else is newer than the target.
+func (p *RollbackPlan) judgeProxies(proxies []ProxyVersion, target *semver.Version, wait bool) {
+	var components, gateways []workload.Ref
+	for _, r := range p.Releases {
+		if r.Action == Rollback {
+			components, gateways = append(components, componentsIn(r)...), append(gateways, gatewaysIn(r)...)
+		}
+	}
+	others := without(proxies, append(components, gateways...))
+	if pods, count, newest := newerProxies(others, p.Revision, target); count > 0 {
 		p.Refusals = append(p.Refusals, gate.Refusal{
 			Object: fmt.Sprintf("%d proxies", count), Forceable: true,
 			Reason: fmt.Sprintf("they would be newer than a control plane of %s, the newest being %s: %s", target, newest, named(pods, count)),
 			Cure:   "run kubectl istio-upgrade rollback --proxies-first",
 		})
 	}
-	return nil
-}
-
-// imageVersion gives the Istio version of a stored revision's images, nil where
-// they do not tell.
-func imageVersion(r helm.Release) *semver.Version {
-	v, ok := mesh.TagVersion(tagIn(r))
-	if !ok {
-		return nil
+	if _, count, _ := newerProxies(without(proxies, components), p.Revision, target); count == 0 {
+		return
 	}
-	return v
-}
-
-func tagIn(r helm.Release) string {
-	objects, err := helm.ParseManifest(r.Manifest)
-	if err != nil {
-		return ""
-	}
-	return tagOf(objects)
-}
-
-// sidecarValues are the values by which a revision chose the sidecars' image:
-// global.hub, tag and variant, the user's or its chart's own.
-func sidecarValues(r helm.Release) map[string]any {
-	global, _ := helm.Reuse(r.Chart.Defaults(), r.Values)["global"].(map[string]any)
-	values := map[string]any{}
-	for _, key := range []string{"hub", "tag", "variant"} {
-		if value, ok := global[key]; ok {
-			values[key] = value
+	for _, ref := range gateways {
+		rest := slices.DeleteFunc(slices.Clone(gateways), func(other workload.Ref) bool { return other == ref })
+		all := slices.Concat(components, rest)
+		_, with, _ := newerProxies(without(proxies, all), p.Revision, target)
+		_, otherwise, _ := newerProxies(without(proxies, append(all, ref)), p.Revision, target)
+		if with > otherwise {
+			p.Gateways = append(p.Gateways, ref)
 		}
 	}
-	if _, ok := values["tag"]; !ok {
-		values["tag"] = tagIn(r)
+	if len(p.Gateways) > 0 && !wait {
+		p.Refusals = append(p.Refusals, gate.Refusal{
+			Object: p.plane.String(),
+			Reason: "gateways have the newer proxy and must be back before their control plane, which has to be waited for",
+			Cure:   "leave --wait=false out",
+		})
 	}
-	return values
 }

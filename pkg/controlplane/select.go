@@ -19,15 +19,17 @@ import (
 var order = []helm.Component{helm.Istio, helm.Istiod, helm.CNI, helm.Ztunnel, helm.Gateway}
 
 // readReleases gives the releases of all namespaces, or of Istio's own where
-// the user may not list them everywhere.
-func readReleases(ctx context.Context, c *cluster.Cluster, o Options) ([]helm.Release, []string, error) {
-	found, err := helm.Releases(ctx, c, "")
-	if !apierrors.IsForbidden(err) {
-		return found, nil, err
+// the user may not list them everywhere, and those whose records are broken.
+func readReleases(ctx context.Context, c *cluster.Cluster, o Options) (found []helm.Release, broken []helm.Undecodable, warnings []string, err error) {
+	found, broken, err = helm.ReadReleases(ctx, c, "")
+	if apierrors.IsForbidden(err) {
+		found, broken, err = helm.ReadReleases(ctx, c, o.istioNamespace())
+		warnings = append(warnings, fmt.Sprintf("no right to list Helm releases in all namespaces: only those in %s were looked for", o.istioNamespace()))
 	}
-	found, err = helm.Releases(ctx, c, o.istioNamespace())
-	note := fmt.Sprintf("no right to list Helm releases in all namespaces: only those in %s were looked for", o.istioNamespace())
-	return found, []string{note}, err
+	for _, b := range broken {
+		warnings = append(warnings, b.String())
+	}
+	return found, broken, warnings, err
 }
 
 // selection is the releases of one control plane, in the order of the upgrade.
@@ -40,9 +42,10 @@ type selection struct {
 // function. Its error is a *gate.BadInput that says what there is to choose
 // from.
 func selectReleases(all []helm.Release, m *mesh.Mesh, o Options) (selection, error) {
+	all = withoutConverted(all, o.istioNamespace())
 	var planes []helm.Release
 	for _, r := range all {
-		if (r.Component == helm.Istiod || r.Component == helm.Istio) && (r.Namespace == o.istioNamespace()) {
+		if isPlane(r) && inNamespace(r, o) {
 			planes = append(planes, r)
 		}
 	}
@@ -57,7 +60,7 @@ func selectReleases(all []helm.Release, m *mesh.Mesh, o Options) (selection, err
 		}
 		switch r.Component {
 		case helm.Istiod, helm.Istio:
-			if r.Namespace != o.istioNamespace() || r.IstioRevision != revision {
+			if !inNamespace(r, o) || r.IstioRevision != revision {
 				continue
 			}
 		case helm.Gateway:
@@ -76,6 +79,22 @@ func selectReleases(all []helm.Release, m *mesh.Mesh, o Options) (selection, err
 			cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	return s, nil
+}
+
+func isPlane(r helm.Release) bool { return r.Component == helm.Istiod || r.Component == helm.Istio }
+
+// inNamespace tells whether a release is of the control plane's namespace. Tiller
+// stored its records in its own.
+func inNamespace(r helm.Release, o Options) bool { return r.Helm2 || r.Namespace == o.istioNamespace() }
+
+// withoutConverted leaves out what Tiller's records still say of releases that
+// Helm of today has: helm 2to3 convert keeps them.
+func withoutConverted(all []helm.Release, istioNamespace string) []helm.Release {
+	return slices.DeleteFunc(slices.Clone(all), func(old helm.Release) bool {
+		return old.Helm2 && slices.ContainsFunc(all, func(r helm.Release) bool {
+			return !r.Helm2 && (r.Name == old.Name || isPlane(r) && r.Namespace == istioNamespace)
+		})
+	})
 }
 
 // asComponent lets --component istiod mean the release istio too.
@@ -104,7 +123,7 @@ func wantedRevision(planes []helm.Release, m *mesh.Mesh, o Options) (string, err
 			return "", gate.BadInputf("there is no control plane with the revision or tag %q in %s; there is: %s",
 				o.Revision, o.istioNamespace(), cmp.Or(strings.Join(have, ", "), "none"))
 		}
-		return revision, nil
+		return revision, inOther(m, revision, have, o)
 	case len(have) == 0:
 		return "", absent(m, o)
 	case len(have) == 1:
@@ -113,6 +132,19 @@ func wantedRevision(planes []helm.Release, m *mesh.Mesh, o Options) (string, err
 		return mesh.DefaultRevision, nil
 	}
 	return "", gate.BadInputf("there are several control planes in %s; choose one with --revision: %s", o.istioNamespace(), strings.Join(have, ", "))
+}
+
+// inOther refuses a revision whose control plane is in another namespace.
+func inOther(m *mesh.Mesh, revision string, have []string, o Options) error {
+	if slices.Contains(have, revision) {
+		return nil
+	}
+	for _, p := range m.ControlPlanes {
+		if p.Revision == revision {
+			return gate.BadInputf("the control plane of revision %q is in namespace %s, not in %s: give -i %s", revision, p.Namespace, o.istioNamespace(), p.Namespace)
+		}
+	}
+	return nil
 }
 
 // absent words that the namespace has no control plane.
@@ -130,5 +162,5 @@ func absent(m *mesh.Mesh, o Options) error {
 	if len(m.Injectors) > 0 {
 		return gate.BadInputf("no control plane runs in this cluster, only an injector: upgrade the primary cluster")
 	}
-	return gate.BadInputf("no Istio control plane in this cluster")
+	return gate.BadInputf("no Istio control plane in this cluster; look at --context, or install Istio first")
 }

@@ -34,6 +34,8 @@ func TestSelectReleases(t *testing.T) {
 		rel("istio-system", "istiod-canary", helm.Istiod, "canary"),
 	}
 	tagged := &mesh.Mesh{Webhooks: mesh.Webhooks{Injectors: []mesh.Injector{{Revision: "canary", Tag: "prod"}}}}
+	tiller := rel("kube-system", "istio", helm.Istio, "default")
+	tiller.Helm2 = true
 	for name, c := range map[string]struct {
 		all     []helm.Release
 		mesh    *mesh.Mesh
@@ -52,6 +54,14 @@ func TestSelectReleases(t *testing.T) {
 			&mesh.Mesh{},
 			Options{},
 			"error: choose one with --revision: a, b",
+		},
+		"Tiller's":            {[]helm.Release{tiller}, &mesh.Mesh{}, Options{}, "istio"},
+		"converted":           {[]helm.Release{tiller, rel("istio-system", "istio", helm.Istio, "default"), single[0]}, &mesh.Mesh{}, Options{}, "istio web"},
+		"Tiller's, forgotten": {[]helm.Release{tiller, single[3]}, &mesh.Mesh{}, Options{}, "istiod"},
+		"revision of another namespace": {
+			single[:4], &mesh.Mesh{ControlPlanes: []mesh.ControlPlane{{Namespace: "mesh", Revision: "canary"}}},
+			Options{Revision: "canary"},
+			`error: "canary" is in namespace mesh, not in istio-system: give -i mesh`,
 		},
 		"nothing":       {nil, &mesh.Mesh{}, Options{}, "error: no Istio control plane in this cluster"},
 		"elsewhere":     {nil, &mesh.Mesh{ControlPlanes: []mesh.ControlPlane{{Namespace: "mesh"}}}, Options{}, "error: there is one in mesh: give -i"},

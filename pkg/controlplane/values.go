@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,24 +15,31 @@ import (
 // tagValues are the values that bring a component's images to a tag. Sidecars
 // read global.tag only; ztunnel's chart reads its own; a gateway has no image
 // of its own, the injector fills it in (istio/istio:manifests/charts).
-func tagValues(component helm.Component, tag string, stored map[string]any) map[string]any {
+func tagValues(component helm.Component, tag string) map[string]any {
 	switch component {
 	case helm.Gateway:
 		return map[string]any{}
 	case helm.Ztunnel:
-		return withoutVariant(map[string]any{"tag": tag}, tag, stored)
+		return map[string]any{"tag": tag}
 	}
-	global, _ := stored["global"].(map[string]any)
-	return map[string]any{"global": withoutVariant(map[string]any{"tag": tag}, tag, global)}
+	return map[string]any{"global": map[string]any{"tag": tag}}
 }
 
-// withoutVariant empties the value variant where the tag already bears one: the
-// charts would append it a second time.
-func withoutVariant(values map[string]any, tag string, stored map[string]any) map[string]any {
-	if have, _ := stored["variant"].(string); have != "" && mesh.Variant(tag) != "" {
-		values["variant"] = ""
+// withoutVariants empties the values that would have the charts append a variant
+// to a tag which bears one already. What a component's own tag is pinned to stays.
+func withoutVariants(values map[string]any, tag string) map[string]any {
+	if mesh.Variant(tag) == "" {
+		return values
 	}
-	return values
+	empty := map[string]any{}
+	for _, scope := range []string{"", "global.", "pilot.", "cni."} {
+		flat := leaves(values)
+		own, _ := flat[scope+"tag"].(string)
+		if variant, _ := flat[scope+"variant"].(string); variant != "" && (own == "" || own == tag) {
+			set(empty, "", strings.Split(scope+"variant", ".")...)
+		}
+	}
+	return helm.Reuse(values, empty)
 }
 
 // userChanges gives the part of --set and --values that concerns a component:
@@ -63,10 +71,32 @@ func valueChanges(from, to map[string]any) []ValueChange {
 	slices.Sort(paths)
 	for _, path := range paths {
 		if !same(before[path], after[path]) {
-			changes = append(changes, ValueChange{Path: path, From: before[path], To: after[path]})
+			changes = append(changes, ValueChange{Path: path, From: shown(path, before[path]), To: shown(path, after[path])})
 		}
 	}
 	return changes
+}
+
+// Hidden stands for a value that a plan does not show.
+const Hidden = "(hidden)"
+
+// secretWord is in the path of values that hold something secret, as in
+// global.imagePullSecretToken or pilot.env.DB_PASSWORD.
+var secretWord = regexp.MustCompile(`(?i)passw|token|secret|credential|private.?key|api.?key|signing.?key|\bcacerts?\b`)
+
+// shown gives a value as a plan shows it: plans are printed, logged and handed
+// around, so that nothing secret may be in them. Names of Secrets and switches
+// are none.
+func shown(path string, value any) any {
+	text, isText := value.(string)
+	_, isList := value.([]any)
+	switch {
+	case !secretWord.MatchString(path), isText && text == "", !isText && !isList:
+		return value
+	case strings.HasSuffix(strings.ToLower(path), "name"), strings.HasSuffix(path, "imagePullSecrets"), strings.HasSuffix(path, "imagePullPolicy"):
+		return value
+	}
+	return Hidden
 }
 
 // leaves flattens nested maps; lists are leaves.

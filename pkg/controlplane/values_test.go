@@ -12,29 +12,49 @@ import (
 
 func TestTagValues(t *testing.T) {
 	t.Parallel()
+	for component, want := range map[helm.Component]map[string]any{
+		helm.Istiod:  {"global": map[string]any{"tag": "1.31.0"}},
+		helm.Istio:   {"global": map[string]any{"tag": "1.31.0"}},
+		helm.CNI:     {"global": map[string]any{"tag": "1.31.0"}},
+		helm.Ztunnel: {"tag": "1.31.0"},
+		helm.Gateway: {},
+	} {
+		if diff := cmp.Diff(want, tagValues(component, "1.31.0")); diff != "" {
+			t.Errorf("%s: %s", component, diff)
+		}
+	}
+}
+
+// The charts append the variant, so that it must not be in the tag as well.
+func TestWithoutVariants(t *testing.T) {
+	t.Parallel()
+	const tag = "1.31.0-distroless"
 	for name, c := range map[string]struct {
-		component helm.Component
-		tag       string
-		stored    map[string]any
-		want      map[string]any
+		tag          string
+		values, want map[string]any
 	}{
-		"istiod":  {helm.Istiod, "1.31.0", nil, map[string]any{"global": map[string]any{"tag": "1.31.0"}}},
-		"legacy":  {helm.Istio, "1.4.10", nil, map[string]any{"global": map[string]any{"tag": "1.4.10"}}},
-		"cni":     {helm.CNI, "1.31.0", nil, map[string]any{"global": map[string]any{"tag": "1.31.0"}}},
-		"ztunnel": {helm.Ztunnel, "1.31.0", nil, map[string]any{"tag": "1.31.0"}},
-		"gateway": {helm.Gateway, "1.31.0", nil, map[string]any{}},
-		"variant in the tag and in the values": {
-			helm.Istiod, "1.31.0-distroless",
-			map[string]any{"global": map[string]any{"variant": "distroless"}},
-			map[string]any{"global": map[string]any{"tag": "1.31.0-distroless", "variant": ""}},
+		"in the tag and in the values": {
+			tag,
+			map[string]any{"global": map[string]any{"tag": tag, "variant": "distroless"}},
+			map[string]any{"global": map[string]any{"tag": tag, "variant": ""}},
 		},
-		"variant in the values alone": {
-			helm.Istiod, "1.31.0",
-			map[string]any{"global": map[string]any{"variant": "distroless"}},
-			map[string]any{"global": map[string]any{"tag": "1.31.0"}},
+		"in the values alone": {
+			"1.31.0",
+			map[string]any{"global": map[string]any{"tag": "1.31.0", "variant": "distroless"}},
+			map[string]any{"global": map[string]any{"tag": "1.31.0", "variant": "distroless"}},
+		},
+		"of ztunnel, and of istiod alone": {
+			tag,
+			map[string]any{"tag": tag, "variant": "debug", "pilot": map[string]any{"variant": "distroless"}},
+			map[string]any{"tag": tag, "variant": "", "pilot": map[string]any{"variant": ""}},
+		},
+		"of a tag that is pinned": {
+			tag,
+			map[string]any{"pilot": map[string]any{"tag": "1.30.2", "variant": "debug"}},
+			map[string]any{"pilot": map[string]any{"tag": "1.30.2", "variant": "debug"}},
 		},
 	} {
-		if diff := cmp.Diff(c.want, tagValues(c.component, c.tag, c.stored)); diff != "" {
+		if diff := cmp.Diff(c.want, withoutVariants(c.values, c.tag)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}

@@ -60,7 +60,7 @@ func (v verifier) run(ctx context.Context, wanted int) (image, warning string, e
 		return "", "", err
 	}
 	if len(candidates) == 0 {
-		return "", "no namespace was found whose pods this control plane injects: the injector was not asked", nil
+		return v.configured(ctx, "the injector was not asked: no namespace was found whose pods it serves")
 	}
 	deadline := v.now().Add(v.timeout)
 	row, last := 0, ""
@@ -73,7 +73,7 @@ func (v verifier) run(ctx context.Context, wanted int) (image, warning string, e
 			candidates, row = candidates[1:], 0
 			continue
 		case answer.unable != "":
-			return "", "the injector could not be asked: " + answer.unable, nil
+			return v.configured(ctx, "the injector could not be asked: "+answer.unable)
 		case answer.image != "" && v.bears(answer.image):
 			if row++; row >= wanted {
 				return answer.image, "", nil

@@ -39,6 +39,9 @@ type watcher struct {
 	// least is how many replicas a workload's autoscaler is to bring it to,
 	// where that is waited for.
 	least map[workload.Ref]int32
+	// unmet is told what is not waited for any longer; nil where nobody wants to
+	// know.
+	unmet func(text string)
 }
 
 // await returns when all workloads are ready and their old pods gone. The error
@@ -116,12 +119,21 @@ func (f *follower) step(r readiness) (bool, error) {
 	}
 	f.last = r
 	switch {
-	case r.Done, r.Lingering && now.Sub(f.since) > min(lingerPatience, f.timeout):
+	case r.Done:
+		return true, nil
+	case r.Lingering && now.Sub(f.since) > min(lingerPatience, f.timeout):
+		if f.unmet != nil {
+			f.unmet(fmt.Sprintf("%s: gave up after %s: %s", f.ref.In(), min(lingerPatience, f.timeout), r.Message))
+		}
 		return true, nil
 	case r.Trouble != "" && (r.Fatal || now.Sub(f.trouble) > crashPatience):
 		return false, errors.New(f.ref.In() + ": " + r.Trouble)
 	case now.Sub(f.since) > f.timeout:
-		return false, &gate.Timeout{Reason: fmt.Sprintf("%s made no progress for %s: %s", f.ref.In(), f.timeout, r.Message)}
+		why := r.Message
+		if r.Trouble != "" {
+			why += "; " + r.Trouble
+		}
+		return false, &gate.Timeout{Reason: fmt.Sprintf("%s made no progress for %s: %s", f.ref.In(), f.timeout, why)}
 	}
 	return false, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
@@ -56,13 +58,14 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 	if err := r.write(ctx); err != nil {
 		return result, err
 	}
-	if err := r.verify(ctx, before); err != nil {
+	gone, err := r.verify(ctx, before)
+	if err != nil {
 		return result, err
 	}
 	result.Written = r.Changing()
 	emit.Emit(progress.Event{
 		Kind: progress.StepFinished, Finished: len(result.Written), Total: len(result.Written),
-		Message: fmt.Sprintf("%d definitions are of Istio %s; %d objects as before", len(p.work.targets), p.Tag, result.Objects),
+		Message: fmt.Sprintf("%d definitions are of Istio %s; %d objects as before", len(p.work.targets), p.Tag, result.Objects-gone),
 	})
 	return result, nil
 }
@@ -106,8 +109,55 @@ func (r *run) backUp(ctx context.Context) (inventory, error) {
 	return before, nil
 }
 
+// unchanged looks whether the release is as it was planned for: what somebody
+// else set meanwhile would be lost, and what the upgrade deletes was judged by
+// another manifest.
+func (r *run) unchanged(ctx context.Context) error {
+	if r.Release == nil {
+		return nil
+	}
+	now, err := helm.Last(ctx, r.c, r.Release.Namespace, r.Release.Name)
+	if apierrors.IsNotFound(err) || err == nil && now.Uninstalled() && r.work.former == nil {
+		now, err = helm.Release{}, nil
+	}
+	if err != nil {
+		return err
+	}
+	return movedOn(r.Release, r.work.planned(), now)
+}
+
+// planned is the newest revision that the plan was made of.
+func (w *work) planned() helm.Release {
+	switch {
+	case w.release != nil:
+		return *w.release
+	case w.former != nil:
+		return *w.former
+	}
+	return helm.Release{}
+}
+
+// movedOn gives a *gate.Stopped where a release is not at the revision and in the
+// state that the plan was made for; no revision at all is 0.
+func movedOn(release *ReleaseChange, planned, now helm.Release) error {
+	if now.Revision == planned.Revision && now.Status == planned.Status {
+		return nil
+	}
+	words := func(r helm.Release) string {
+		if r.Revision == 0 {
+			return "not there"
+		}
+		return fmt.Sprintf("at revision %d (%s)", r.Revision, r.Status)
+	}
+	return &gate.Stopped{Reason: fmt.Sprintf("release %s in %s is %s now, and was %s in the plan: somebody works on it; nothing was changed; run the command again",
+		release.Name, release.Namespace, words(now), words(planned))}
+}
+
 // write does the plan's action.
 func (r *run) write(ctx context.Context) error {
+	if err := r.unchanged(ctx); err != nil {
+		return err
+	}
 	if release := r.work.release; release != nil && release.Pending() {
 		if err := helm.MarkFailed(ctx, r.c, *release, "Stopped before it was done", 0); err != nil {
 			return err

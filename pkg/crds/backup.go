@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -29,13 +30,19 @@ func (i inventory) size() int {
 	return n
 }
 
-// backupFolder gives the folder for the backup of a run.
+// backupFolder gives the folder for the backup of a run: the one that was asked
+// for, or a new one in it where it holds something already, so that the same
+// command can be run again.
 func (o Options) backupFolder(c *cluster.Cluster) (string, error) {
 	if o.NoBackup {
 		return "", nil
 	}
 	if o.BackupDir != "" {
-		return filepath.Clean(o.BackupDir), nil
+		dir := filepath.Clean(o.BackupDir)
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
+			return dir, nil // where it cannot be read, writing to it tells why
+		}
+		return newFolder(dir, o.now().UTC().Format(stamp)), nil
 	}
 	state := os.Getenv("XDG_STATE_HOME")
 	if !filepath.IsAbs(state) {
@@ -45,8 +52,23 @@ func (o Options) backupFolder(c *cluster.Cluster) (string, error) {
 		}
 		state = filepath.Join(home, ".local", "state")
 	}
-	name := unsafe.ReplaceAllString(c.Context, "_") + "-" + o.now().UTC().Format("20060102T150405Z")
-	return filepath.Join(state, "kubectl-istio-upgrade", "backups", name), nil
+	name := unsafe.ReplaceAllString(c.Context, "_") + "-" + o.now().UTC().Format(stamp)
+	return newFolder(filepath.Join(state, "kubectl-istio-upgrade", "backups"), name), nil
+}
+
+// stamp is the form of times in the names of folders.
+const stamp = "20060102T150405Z"
+
+// newFolder gives the path of a folder of the name that is not there yet; where
+// two runs begin in the same second, the second has a number.
+func newFolder(dir, name string) string {
+	path := filepath.Join(dir, name)
+	for i := 2; ; i++ {
+		if _, err := os.Lstat(path); err != nil {
+			return path
+		}
+		path = filepath.Join(dir, fmt.Sprintf("%s-%d", name, i))
+	}
 }
 
 // unsafe is what of a context's name is not for file names.
@@ -54,7 +76,8 @@ var unsafe = regexp.MustCompile(`[^A-Za-z0-9.@_-]+`)
 
 // record reads every object of the definitions, and, where folder is not
 // empty, writes them to it: one file a kind, in a form that `kubectl apply -f`
-// restores. The folder has mode 0700, the files 0600; none is overwritten.
+// restores. The folder has mode 0700, the files 0600; none is overwritten. What a
+// run wrote that failed, or was killed, is not taken for a whole file.
 func record(ctx context.Context, c *cluster.Cluster, live []mesh.CRD, folder string) (inventory, error) {
 	found := inventory{}
 	if folder != "" {
@@ -75,13 +98,17 @@ func record(ctx context.Context, c *cluster.Cluster, live []mesh.CRD, folder str
 			objects[object.GetUID()] = object.GetNamespace() + "/" + object.GetName()
 			return out.add(object)
 		})
-		if err := errors.Join(err, out.close()); err != nil {
+		if err := out.close(err); err != nil {
 			return nil, fmt.Errorf("back up %s: %w", crd.Name, err)
 		}
 		found[crd.Name] = objects
 	}
 	return found, nil
 }
+
+// partial ends the name of a file that is being written: kubectl apply -f reads
+// none of that name.
+const partial = ".partial"
 
 // backupFile is one file of a backup, made with the first object; nil writes
 // nothing.
@@ -96,10 +123,10 @@ func (b *backupFile) add(object *unstructured.Unstructured) error {
 		return nil
 	}
 	if b.file == nil {
-		file, err := os.OpenFile(b.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%w; give an empty folder with --backup-dir", err)
+		if _, err := os.Lstat(b.path); err == nil {
+			return fmt.Errorf("%s: %w", b.path, fs.ErrExist)
 		}
+		file, err := os.OpenFile(b.path+partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
@@ -109,7 +136,7 @@ func (b *backupFile) add(object *unstructured.Unstructured) error {
 	if err != nil {
 		return fmt.Errorf("write %s/%s: %w", object.GetNamespace(), object.GetName(), err)
 	}
-	if _, err := b.out.WriteString("---\n" + string(text)); err != nil {
+	if _, err := b.out.WriteString("---\n" + ownersNote(object) + string(text)); err != nil {
 		return err
 	}
 	return nil
@@ -128,19 +155,35 @@ func (b *backupFile) restart() error {
 	return err
 }
 
-// close makes sure that the file is on the disk.
-func (b *backupFile) close() error {
+// close makes sure that the file is on the disk, under its name; after a failure
+// it is removed.
+func (b *backupFile) close(failed error) error {
 	if b == nil || b.file == nil {
-		return nil
+		return failed
 	}
-	return errors.Join(b.out.Flush(), b.file.Sync(), b.file.Close())
+	err := errors.Join(failed, b.out.Flush(), b.file.Sync(), b.file.Close())
+	if err != nil {
+		return errors.Join(err, os.Remove(b.file.Name()))
+	}
+	return os.Rename(b.file.Name(), b.path)
 }
 
-// restorable gives an object without what only the API server writes, so that
-// it can be applied to a cluster where it is gone.
+// ownersNote is a comment that names the owners which restorable leaves out.
+func ownersNote(object *unstructured.Unstructured) string {
+	var note strings.Builder
+	for _, owner := range object.GetOwnerReferences() {
+		fmt.Fprintf(&note, "# Left out: the owner reference to %s %s, without whose UID of today the object would be deleted again.\n", owner.Kind, owner.Name)
+	}
+	return note.String()
+}
+
+// restorable gives an object without what only the API server writes, so that it
+// can be applied to a cluster where it is gone. References to owners go too: one
+// to an owner that was made anew, under another UID, has the object deleted at
+// once (kubernetes pkg/controller/garbagecollector).
 func restorable(object *unstructured.Unstructured) *unstructured.Unstructured {
 	clean := object.DeepCopy()
-	for _, name := range []string{"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"} {
+	for _, name := range []string{"uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences"} {
 		unstructured.RemoveNestedField(clean.Object, "metadata", name)
 	}
 	unstructured.RemoveNestedField(clean.Object, "status")

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 	chartcommon "helm.sh/helm/v4/pkg/chart/common"
 	chart "helm.sh/helm/v4/pkg/chart/v2"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -28,6 +29,8 @@ spec:
   scope: Namespaced
   versions:
 %VERSIONS%`
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func version(name string, storage bool, spec string) string {
 	return "  - {name: " + name + ", served: true, storage: " + map[bool]string{true: "true", false: "false"}[storage] +

@@ -33,14 +33,14 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, source helm.Source, o Opti
 	if err != nil {
 		return nil, err
 	}
-	release, err := findRelease(ctx, c, live, o)
+	release, broken, err := findRelease(ctx, c, live, o)
 	if err != nil {
 		return nil, err
 	}
 	p := &Plan{
 		Cluster: c.Identity(), Tag: o.Tag, Source: source.String(),
 		CRDs: []Change{}, Objects: []Count{}, Invalid: []InvalidObject{}, LeftoverJobs: []string{},
-		Refusals: []gate.Refusal{}, Warnings: []string{},
+		Refusals: []gate.Refusal{}, Warnings: broken,
 		work: work{release: release},
 	}
 	if err := p.load(ctx, c, source, version, live, o); err != nil {
@@ -55,6 +55,11 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, source helm.Source, o Opti
 			})
 		}
 		return p, p.examine(ctx, c, live)
+	}
+	if o.Diff {
+		if err := p.addDiffs(live); err != nil {
+			return nil, err
+		}
 	}
 	p.judgeOwners(ctx, c, live, o.AdoptFrom)
 	p.judgeStored(live)
@@ -78,30 +83,34 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, source helm.Source, o Opti
 
 // findRelease gives the release that brings the definitions, nil for none. For
 // definitions that come from elsewhere, not being allowed to read releases is
-// no error.
-func findRelease(ctx context.Context, c *cluster.Cluster, live []mesh.CRD, o Options) (*helm.Release, error) {
-	releases, err := helm.Releases(ctx, c, "")
+// no error. Broken says which releases could not be read.
+func findRelease(ctx context.Context, c *cluster.Cluster, live []mesh.CRD, o Options) (release *helm.Release, broken []string, err error) {
+	broken = []string{}
+	releases, undecodable, err := helm.ReadReleases(ctx, c, "")
 	if apierrors.IsForbidden(err) {
-		releases, err = helm.Releases(ctx, c, o.IstioNamespace)
+		releases, undecodable, err = helm.ReadReleases(ctx, c, o.IstioNamespace)
 		if o.External && apierrors.IsForbidden(err) {
-			return nil, nil
+			return nil, broken, nil
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	release, err := chooseRelease(releases, live, o.IstioNamespace)
+	for _, u := range undecodable {
+		broken = append(broken, u.String())
+	}
+	release, err = chooseRelease(releases, live, o.IstioNamespace)
 	if err != nil || release != nil || len(live) > 0 {
-		return release, err
+		return release, broken, err
 	}
 	planes, err := mesh.ReadControlPlanes(ctx, c, o.IstioNamespace)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(planes) == 0 && len(releases) == 0 {
-		return nil, gate.BadInputf("%s has no Istio: no CustomResourceDefinition of it, no control plane and no Helm release; install it first", c.Server)
+		return nil, nil, gate.BadInputf("%s has no Istio: no CustomResourceDefinition of it, no control plane and no Helm release; install it first", c.Server)
 	}
-	return nil, nil
+	return nil, broken, nil
 }
 
 // load gets the chart, renders it, and decides what is to be done with it.
@@ -128,6 +137,15 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 	w.values = map[string]any{}
 	if w.release != nil {
 		as, w.values = *w.release, w.release.Values
+	} else if component == helm.IstioInit {
+		if w.former, err = formerRelease(ctx, c, o.IstioNamespace); err != nil {
+			return err
+		}
+		if w.former != nil {
+			as, w.values = *w.former, w.former.Values
+			p.Warnings = append(p.Warnings, fmt.Sprintf("a run deleted %s at %s and was stopped before it had installed the new one; this one goes on from there, with its values",
+				w.former, w.former.Updated.Local().Format("2006-01-02 15:04 MST")))
+		}
 	}
 	if component == helm.IstioInit {
 		w.values = helm.Reuse(w.values, map[string]any{"global": map[string]any{"tag": mesh.BaseTag(o.Tag)}})
@@ -162,9 +180,10 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 		if stored, err = helm.ParseManifest(w.release.Manifest); err != nil {
 			return fmt.Errorf("read the manifest of %s: %w", w.release, err)
 		}
+		w.stored = stored
 		p.Refusals = append(p.Refusals, releaseRefusals(w.release)...)
 		if stopped(w.release) {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("a run on %s was stopped at %s; this one goes on from there", w.release, w.release.Updated.UTC().Format("2006-01-02 15:04 MST")))
+			p.Warnings = append(p.Warnings, fmt.Sprintf("a run on %s was stopped at %s; this one goes on from there", w.release, w.release.Updated.Local().Format("2006-01-02 15:04 MST")))
 		}
 	}
 	if w.same, err = w.sameRelease(ctx, c, stored, rendered, as, caps); err != nil {

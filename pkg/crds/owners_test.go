@@ -6,6 +6,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	chartcommon "helm.sh/helm/v4/pkg/chart/common"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
+
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 )
@@ -48,6 +51,43 @@ func TestJudgeOwner(t *testing.T) {
 				t.Error("a foreign owner must not be forceable")
 			}
 		})
+	}
+}
+
+// TestWithOwners tells whose definitions are that bear no marks.
+func TestWithOwners(t *testing.T) {
+	text := definition(version("v1", true, hosts))
+	live := crd(t, text)
+	other := live
+	other.Name = "others.networking.istio.io"
+	istioctl := live
+	istioctl.Owners = mesh.Owners{Istioctl: true}
+	folder := helm.Release{
+		Name: "istio-base", Namespace: "istio-system", Component: helm.Base,
+		Chart: &helm.Chart{Component: helm.Base, Chart: &chart.Chart{Files: []*chartcommon.File{{Name: "crds/crd-all.gen.yaml", Data: []byte(text)}}}},
+	}
+	jobs := helm.Release{
+		Name: "istio-init", Namespace: "istio-system", Component: helm.IstioInit, Chart: &helm.Chart{Component: helm.IstioInit, Chart: &chart.Chart{}},
+		Manifest: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio-crd-10}\ndata:\n  crd-10.yaml: |\n    " + strings.ReplaceAll(text, "\n", "\n    "),
+	}
+	for _, c := range []struct {
+		name    string
+		release []helm.Release
+		want    []string
+	}{
+		{"a crds folder", []helm.Release{folder}, []string{"release istio-base in istio-system", "nobody", "istioctl"}},
+		{"Jobs", []helm.Release{jobs}, []string{"release istio-init in istio-system", "nobody", "istioctl"}},
+		{"no release", nil, []string{"nobody", "nobody", "istioctl"}},
+	} {
+		got := WithOwners([]mesh.CRD{live, other, istioctl}, c.release, "istio-system")
+		for i, want := range c.want {
+			if owner := got[i].Owners.String(); !strings.Contains(owner, strings.TrimPrefix(want, "release ")) {
+				t.Errorf("%s: %s is of %q, want %q", c.name, got[i].Name, owner, want)
+			}
+		}
+	}
+	if live.Owners.Helm != nil {
+		t.Error("what was read is changed")
 	}
 }
 

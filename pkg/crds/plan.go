@@ -41,6 +41,8 @@ type Options struct {
 	// External says that another pipeline brings the definitions: they are
 	// compared with the target, and nothing is written.
 	External bool
+	// Diff has the plan hold what changes as unified diffs.
+	Diff bool
 	// DryRun is none, client or server; empty means none.
 	DryRun string
 	// Timeout is how long a release, its Jobs or a definition may take without
@@ -125,6 +127,9 @@ type Plan struct {
 type work struct {
 	chart   *helm.Chart
 	release *helm.Release
+	// former is what is left of a legacy release that a run of ours deleted, and
+	// was stopped before it had installed the new one.
+	former  *helm.Release
 	values  map[string]any
 	targets []target
 	// inTemplates says that Helm itself writes the definitions.
@@ -135,6 +140,8 @@ type work struct {
 	stale []string
 	// same says that the release is already what the chart makes of its values.
 	same bool
+	// stored are the objects of the release as it is.
+	stored []*unstructured.Unstructured
 	// objects are what the chart renders, jobs the names of the Jobs among them.
 	objects []*unstructured.Unstructured
 	jobs    []string
@@ -173,6 +180,8 @@ type Change struct {
 	AdoptedFrom string `json:"adoptedFrom,omitempty"`
 	// Owner says whose it is: a Helm release, istioctl, nobody.
 	Owner string `json:"owner"`
+	// Diff is a unified diff of its YAML, where that was asked for.
+	Diff string `json:"diff,omitempty"`
 }
 
 // Count is the number of objects of a definition.
@@ -202,7 +211,8 @@ type Result struct {
 	// were not before.
 	Written []string `json:"written"`
 	Backup  string   `json:"backup,omitempty"`
-	// Objects is the number of custom resources, the same before and after.
+	// Objects is the number of custom resources before; all are there afterwards,
+	// but those that others deleted meanwhile, which an event names.
 	Objects int `json:"objects"`
 }
 

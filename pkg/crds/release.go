@@ -63,6 +63,33 @@ func chooseRelease(releases []helm.Release, live []mesh.CRD, istioNamespace stri
 	return candidates[0].release, nil
 }
 
+// WithOwners gives the definitions with the release that brings them as their
+// owner, where nobody has left a mark: from the chart's crds folder (base up to
+// 1.23) and by the Jobs of istio-init Helm marks nothing. The release is the one
+// that the step would upgrade; where that cannot be told, they stay as they are.
+func WithOwners(live []mesh.CRD, releases []helm.Release, istioNamespace string) []mesh.CRD {
+	release, err := chooseRelease(releases, live, istioNamespace)
+	if err != nil || release == nil {
+		return live
+	}
+	objects, err := helm.ParseManifest(release.Manifest)
+	if err != nil {
+		return live
+	}
+	brings, _, err := chartCRDs(release.Chart, &helm.Rendered{Objects: objects}, true)
+	if err != nil {
+		return live
+	}
+	owned := slices.Clone(live)
+	for i := range owned {
+		crd := &owned[i]
+		if crd.Owners == (mesh.Owners{}) && slices.ContainsFunc(brings, func(t target) bool { return t.Name == crd.Name }) {
+			crd.Owners.Helm = &mesh.Ref{Namespace: release.Namespace, Name: release.Name}
+		}
+	}
+	return owned
+}
+
 // converted says whether a Helm 2 release is also there in Helm 3's form.
 func converted(releases []helm.Release, tiller *helm.Release) bool {
 	return slices.ContainsFunc(releases, func(r helm.Release) bool { return !r.Helm2 && r.Name == tiller.Name })
@@ -87,7 +114,7 @@ func releaseRefusals(r *helm.Release) []gate.Refusal {
 	if r.Pending() && !stopped(r) {
 		refusals = append(refusals, gate.Refusal{
 			Object: r.String(), Forceable: true,
-			Reason: fmt.Sprintf("it is in the state %s since %s: somebody is at work on it, or was stopped", r.Status, r.Updated.UTC().Format("2006-01-02 15:04 MST")),
+			Reason: fmt.Sprintf("it is in the state %s since %s: somebody is at work on it, or was stopped", r.Status, r.Updated.Local().Format("2006-01-02 15:04 MST")),
 			Cure:   fmt.Sprintf("wait for it, or go back with: helm rollback %s --namespace %s", r.Name, r.Namespace),
 		})
 	}
@@ -141,21 +168,22 @@ func removalRefusals(r *helm.Release, stored []*unstructured.Unstructured, live 
 	return refusals
 }
 
+func objectKey(o *unstructured.Unstructured) string {
+	return o.GetAPIVersion() + "/" + o.GetKind() + "/" + o.GetNamespace() + "/" + o.GetName()
+}
+
 // sameObjects says whether two manifests hold the same objects, whatever their
 // order.
 func sameObjects(a, b []*unstructured.Unstructured) bool {
 	if len(a) != len(b) {
 		return false
 	}
-	key := func(o *unstructured.Unstructured) string {
-		return o.GetAPIVersion() + "/" + o.GetKind() + "/" + o.GetNamespace() + "/" + o.GetName()
-	}
 	byKey := map[string]*unstructured.Unstructured{}
 	for _, object := range a {
-		byKey[key(object)] = object
+		byKey[objectKey(object)] = object
 	}
 	for _, object := range b {
-		other, ok := byKey[key(object)]
+		other, ok := byKey[objectKey(object)]
 		if !ok || !equality.Semantic.DeepEqual(other.Object, object.Object) {
 			return false
 		}

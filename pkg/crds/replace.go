@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 )
@@ -18,7 +20,7 @@ import (
 // replace does the legacy procedure: the release istio-init is deleted, Jobs
 // that bear the new chart's names go, and the new chart is installed under the
 // same name. Its Jobs apply the definitions. A run that stopped in between goes
-// on with the installation.
+// on with the installation, and with the values that Helm's record still has.
 func (r *run) replace(ctx context.Context) error {
 	object := progress.Object{Kind: "release", Namespace: r.Release.Namespace, Name: r.Release.Name}
 	if r.Action == Replace {
@@ -38,7 +40,7 @@ func (r *run) replace(ctx context.Context) error {
 	}
 	r.emit.Emit(progress.Event{Kind: progress.Waiting, Object: object, Message: "installing " + r.Release.ChartTo + " and waiting for its Jobs"})
 	_, err := helm.Install(ctx, r.c, r.Release.Namespace, r.Release.Name, r.work.chart, r.work.values, helm.ApplyOptions{
-		ServerSide: "false", TakeOwnership: true, WaitForJobs: true, Timeout: r.o.timeout(),
+		ServerSide: "false", TakeOwnership: true, WaitForJobs: true, Replace: true, Timeout: r.o.timeout(),
 		Description: "Installed for Istio " + r.Tag,
 	})
 	if err != nil {
@@ -48,10 +50,30 @@ func (r *run) replace(ctx context.Context) error {
 	return nil
 }
 
-// saveValues writes what the user set for the release into the backup: the
-// record of it goes with the release, and a run that stops before the
-// installation could not know it. The name's ending keeps kubectl apply -f from
-// taking the file for an object.
+// formerRelease gives the release of istio-init that a run of ours deleted last
+// without having installed the new one; nil for none. What a user deleted with its
+// history kept is not taken up.
+func formerRelease(ctx context.Context, c *cluster.Cluster, istioNamespace string) (*helm.Release, error) {
+	gone, err := helm.Uninstalled(ctx, c, "")
+	if apierrors.IsForbidden(err) {
+		gone, err = helm.Uninstalled(ctx, c, istioNamespace)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var last *helm.Release
+	for i := range gone {
+		r := &gone[i]
+		if r.Component == helm.IstioInit && strings.HasPrefix(r.StoredBy, ownManager) && (last == nil || r.Updated.After(last.Updated)) {
+			last = r
+		}
+	}
+	return last, nil
+}
+
+// saveValues writes what the user set for the release into the backup, for
+// people. The name's ending keeps kubectl apply -f from taking the file for an
+// object.
 func (r *run) saveValues() error {
 	if r.Backup == "" || len(r.work.release.Values) == 0 {
 		return nil

@@ -1,9 +1,11 @@
 package crds
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	watchtools "k8s.io/client-go/tools/watch"
@@ -20,48 +23,96 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 )
 
 // verify asks the cluster whether the step succeeded: every definition of the
 // target is established and not older than the target, those that were there
-// before have their UIDs, and no object is gone.
-func (r *run) verify(ctx context.Context, before inventory) error {
+// before have their UIDs, and no object is gone because of us. An object is
+// deleted by others at any time (istiod itself deletes the WorkloadEntries that it
+// has made); we could delete one only with its definition, whose UID is compared,
+// or as part of the release.
+func (r *run) verify(ctx context.Context, before inventory) (gone int, err error) {
 	now, err := mesh.ReadCRDs(ctx, r.c)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, t := range r.work.targets {
 		if slices.ContainsFunc(now, func(crd mesh.CRD) bool { return crd.Name == t.Name && crd.Established }) {
 			continue
 		}
 		if err := awaitEstablished(ctx, r.c, t.Name, t.Raw.GroupVersionKind().Version, r.o.timeout()); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if now, err = mesh.ReadCRDs(ctx, r.c); err != nil {
-		return err
+		return 0, err
 	}
 	if older := olderThan(now, r.work.targets); len(older) > 0 {
-		return fmt.Errorf("the definitions are not those of Istio %s yet: %s", r.Tag, strings.Join(older, "; "))
+		return 0, fmt.Errorf("the definitions are not those of Istio %s yet: %s", r.Tag, strings.Join(older, "; "))
 	}
 	for _, was := range r.live {
 		at := slices.IndexFunc(now, func(crd mesh.CRD) bool { return crd.Name == was.Name })
 		switch {
 		case at < 0:
-			return fmt.Errorf("customresourcedefinition %s was there before and is gone%s", was.Name, r.restoreHint())
+			return 0, fmt.Errorf("customresourcedefinition %s was there before and is gone%s", was.Name, r.restoreHint())
 		case now[at].UID != was.UID:
-			return fmt.Errorf("customresourcedefinition %s was deleted and made anew: its objects are lost%s", was.Name, r.restoreHint())
+			return 0, fmt.Errorf("customresourcedefinition %s was deleted and made anew: its objects are lost%s", was.Name, r.restoreHint())
 		}
 	}
 	after, err := record(ctx, r.c, now, "")
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if lost := missing(before, after); len(lost) > 0 {
-		return fmt.Errorf("%d objects were there before and are gone: %s%s", len(lost), strings.Join(lost, ", "), r.restoreHint())
+	lost := missing(before, after)
+	if ours := deletedByUpgrade(lost, r.work.stored, r.live, r.Release); len(ours) > 0 {
+		return 0, fmt.Errorf("%d objects were part of release %s and are gone with its upgrade: %s%s", len(ours), r.Release.Name, strings.Join(ours, ", "), r.restoreHint())
 	}
-	return nil
+	if len(lost) > 0 {
+		r.emit.Emit(progress.Event{Kind: progress.Warning, Message: fmt.Sprintf("%s deleted meanwhile, and not by this run: %s%s",
+			wordsFor(len(lost)), listed(lost), r.restoreHint())})
+	}
+	return len(lost), nil
 }
+
+func wordsFor(objects int) string {
+	if objects == 1 {
+		return "1 object was"
+	}
+	return fmt.Sprintf("%d objects were", objects)
+}
+
+// listed names the first few.
+func listed(names []string) string {
+	const few = 10
+	if len(names) <= few {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), len(names)-few)
+}
+
+// deletedByUpgrade gives those of the missing objects, in their words, that were
+// part of the release, so that its upgrade deleted them.
+func deletedByUpgrade(lost []string, stored []*unstructured.Unstructured, live []mesh.CRD, release *ReleaseChange) []string {
+	parts := sets.New[string]()
+	for _, o := range stored {
+		at := slices.IndexFunc(live, func(crd mesh.CRD) bool {
+			return crd.Kind == o.GetKind() && crd.Group == o.GroupVersionKind().Group
+		})
+		if at < 0 {
+			continue
+		}
+		namespace := ""
+		if live[at].Namespaced {
+			namespace = cmp.Or(o.GetNamespace(), release.Namespace)
+		}
+		parts.Insert(named(namespace+"/"+o.GetName(), live[at].Name))
+	}
+	return slices.DeleteFunc(slices.Clone(lost), func(name string) bool { return !parts.Has(name) })
+}
+
+// named is how an object is told.
+func named(name, crd string) string { return strings.TrimPrefix(name, "/") + " (" + crd + ")" }
 
 // restoreHint says how the backup brings objects back.
 func (r *run) restoreHint() string {
@@ -71,13 +122,15 @@ func (r *run) restoreHint() string {
 	return "; the backup restores them: kubectl apply -f " + r.Backup
 }
 
-// missing names the objects of before that after does not have, by UID.
+// missing names the objects of before that after does not have: neither their
+// UIDs, nor others of their names.
 func missing(before, after inventory) []string {
 	lost := []string{}
 	for crd, objects := range before {
+		now := sets.New(slices.Collect(maps.Values(after[crd]))...)
 		for uid, name := range objects {
-			if _, ok := after[crd][uid]; !ok {
-				lost = append(lost, strings.TrimPrefix(name, "/")+" ("+crd+")")
+			if _, ok := after[crd][uid]; !ok && !now.Has(name) {
+				lost = append(lost, named(name, crd))
 			}
 		}
 	}

@@ -29,6 +29,9 @@ type ApplyOptions struct {
 	// Timeout bounds Helm's own waiting; zero means ten minutes.
 	Timeout     time.Duration
 	Description string
+	// Replace installs under the name of a release that was uninstalled and whose
+	// records are kept; installations only.
+	Replace bool
 	// Adjust has a say in what is written; may be nil.
 	Adjust Adjust
 }
@@ -96,14 +99,14 @@ func Install(ctx context.Context, c *cluster.Cluster, namespace, name string, ch
 	in.Timeout, in.WaitStrategy, in.WaitForJobs = o.timeout(), o.wait(), o.WaitForJobs
 	in.WaitOptions = []kube.WaitOption{kube.WithWaitContext(ctx)}
 	in.ServerSideApply = o.ServerSide != "false"
-	in.ForceConflicts, in.TakeOwnership = o.ForceConflicts, o.TakeOwnership
+	in.ForceConflicts, in.TakeOwnership, in.Replace = o.ForceConflicts, o.TakeOwnership, o.Replace
 	stored, err := in.RunWithContext(context.WithoutCancel(ctx), loaded, copyValues(values))
 	return outcome(stored, err, fmt.Sprintf("install release %s in %s", name, namespace))
 }
 
-// Uninstall deletes a release with its objects and history. What bears
-// helm.sh/resource-policy: keep stays, and so do the definitions that came from
-// a chart's crds folder.
+// Uninstall deletes a release with its objects. Its records stay, with the status
+// uninstalled: the values are in them. What bears helm.sh/resource-policy: keep
+// stays, and so do the definitions that came from a chart's crds folder.
 func Uninstall(ctx context.Context, c *cluster.Cluster, rel Release, timeout time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -115,7 +118,7 @@ func Uninstall(ctx context.Context, c *cluster.Cluster, rel Release, timeout tim
 	out := action.NewUninstall(config)
 	out.Timeout, out.WaitStrategy = ApplyOptions{Timeout: timeout}.timeout(), kube.StatusWatcherStrategy
 	out.WaitOptions = []kube.WaitOption{kube.WithWaitContext(ctx)}
-	out.DeletionPropagation = "background"
+	out.DeletionPropagation, out.KeepHistory = "background", true
 	if _, err := out.Run(rel.Name); err != nil {
 		return fmt.Errorf("uninstall %s: %w", rel, err)
 	}

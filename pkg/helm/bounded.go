@@ -20,9 +20,23 @@ func (b bounded) RoundTrip(request *http.Request) (*http.Response, error) {
 		tooMuch := fmt.Errorf("%s sends %d bytes, more than any chart has", request.URL.Host, response.ContentLength)
 		return nil, errors.Join(tooMuch, response.Body.Close())
 	}
-	response.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(response.Body, maxDownload), response.Body}
+	response.Body = &boundedBody{response.Body, maxDownload, request.URL.Host}
 	return response, nil
+}
+
+// boundedBody fails once more was read than left allows: an end that comes too
+// early would look like a broken archive.
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+	host string
+}
+
+// Read reads what is allowed.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, fmt.Errorf("%s sends more than %d bytes, more than any chart has", b.host, maxDownload)
+	}
+	return n, err
 }

@@ -56,10 +56,10 @@ func newChart(component Component, from string, load func() (*chart.Chart, error
 		return nil, gate.BadInputf("load a chart from %s: %v", from, err)
 	}
 	if loaded.Metadata == nil || !isIstios(loaded.Metadata) {
-		return nil, gate.BadInputf("the chart %s in %s is not one of Istio's", loaded.Name(), from)
+		return nil, gate.BadInputf("the chart %s in %s is not one of Istio's; give the source of Istio's own with --charts", loaded.Name(), from)
 	}
 	if got, ok := ComponentOf(loaded.Name()); !ok || got != component {
-		return nil, gate.BadInputf("%s holds the chart %s, not %s", from, loaded.Name(), chartNames[component][0])
+		return nil, gate.BadInputf("%s holds the chart %s, not %s; give a source of all of Istio's charts with --charts", from, loaded.Name(), chartNames[component][0])
 	}
 	return &Chart{
 		Component: component, Name: loaded.Name(), Version: loaded.Metadata.Version,
@@ -130,7 +130,7 @@ func distance(a, b *semver.Version) uint64 {
 // absent is the error for a version that a source does not have.
 func absent(component Component, version, from string, have []string) error {
 	if len(have) == 0 {
-		return gate.BadInputf("%s has no chart %s", from, chartNames[component][0])
+		return gate.BadInputf("%s has no chart %s; give a source that has it with --charts", from, chartNames[component][0])
 	}
 	return gate.BadInputf("%s has no version %s of the chart %s; nearest: %s",
 		from, version, chartNames[component][0], strings.Join(nearest(version, have), ", "))

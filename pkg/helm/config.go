@@ -98,6 +98,10 @@ func fresh(targets kube.ResourceList) kube.ResourceList {
 	return out
 }
 
+// HistoryFull tells whether a revision after this one has the oldest record of the
+// release deleted.
+func HistoryFull(revision int) bool { return maxHistory() > 0 && revision >= maxHistory() }
+
 // maxHistory is how many revisions of a release are kept, as HELM_MAX_HISTORY
 // says for helm itself.
 func maxHistory() int { return cli.New().MaxHistory }

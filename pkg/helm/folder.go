@@ -132,7 +132,7 @@ func (s Source) loadArchive(component Component) (*Chart, error) {
 	if len(folders) == 1 {
 		return nil, last
 	}
-	return nil, gate.BadInputf("the archive %s holds no chart %s", s, chartNames[component][0])
+	return nil, gate.BadInputf("the archive %s holds no chart %s; give a folder or repository of all of Istio's charts with --charts", s, chartNames[component][0])
 }
 
 // chartRoots gives the prefixes in an archive under which a chart lies. What

@@ -53,6 +53,9 @@ func (r Release) Deployed() bool { return r.Status == common.StatusDeployed.Stri
 // Failed tells whether Helm, or we, called the revision a failure.
 func (r Release) Failed() bool { return r.Status == common.StatusFailed.String() }
 
+// Uninstalled tells whether the release is gone, and its records were kept.
+func (r Release) Uninstalled() bool { return r.Status == uninstalled }
+
 // Superseded tells whether the revision was in force before.
 func (r Release) Superseded() bool { return r.Status == common.StatusSuperseded.String() }
 
@@ -72,7 +75,7 @@ func fromHelm(stored *release.Release) (Release, bool) {
 	}
 	r := Release{
 		Name: stored.Name, Namespace: stored.Namespace, Revision: stored.Version,
-		Status: stored.Info.Status.String(), Description: stored.Info.Description, Updated: stored.Info.LastDeployed,
+		Status: stored.Info.Status.String(), Description: stored.Info.Description, Updated: stored.Info.LastDeployed.UTC(),
 		ChartName: metadata.Name, ChartVersion: metadata.Version, AppVersion: metadata.AppVersion,
 		Component: component, Values: stored.Config, Manifest: stored.Manifest,
 		ServerSide: stored.ApplyMethod == string(release.ApplyMethodServerSideApply),

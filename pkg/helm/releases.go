@@ -3,12 +3,12 @@ package helm
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,47 +28,79 @@ type record struct {
 // Releases gives the newest revision of every release of one of Istio's
 // charts, whatever its status, by namespace and name. An empty namespace means
 // all. Releases that Tiller (Helm 2) stored under Istio's usual names are among
-// them. Uninstalled releases whose history was kept are not.
+// them. Uninstalled releases whose history was kept are not, nor those whose
+// record cannot be decoded: ReadReleases names these.
 func Releases(ctx context.Context, c *cluster.Cluster, namespace string) ([]Release, error) {
-	records, err := records(ctx, c, namespace, "owner=helm")
+	found, _, err := ReadReleases(ctx, c, namespace)
+	return found, err
+}
+
+// ReadReleases gives what Releases does, and the records that cannot be decoded.
+func ReadReleases(ctx context.Context, c *cluster.Cluster, namespace string) ([]Release, []Undecodable, error) {
+	wanted, err := newest(ctx, c, namespace, func(r record) bool { return r.status != uninstalled })
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	newest := map[string]record{}
-	for _, r := range records {
-		key := r.namespace + "/" + r.release
-		if have, ok := newest[key]; !ok || r.revision > have.revision {
-			newest[key] = r
-		}
-	}
-	var wanted []record
-	for _, r := range newest {
-		if r.status != "uninstalled" {
-			wanted = append(wanted, r)
-		}
-	}
-	found, err := readAll(ctx, c, wanted)
+	found, broken, err := readAll(ctx, c, wanted)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	tillers, err := tillerReleases(ctx, c, namespace)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	found = append(found, tillers...)
 	slices.SortFunc(found, func(a, b Release) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	return found, broken, nil
+}
+
+// uninstalled is the status of a release whose objects are gone and whose records
+// were kept.
+const uninstalled = "uninstalled"
+
+// newest gives the newest record of each release, where it is wanted.
+func newest(ctx context.Context, c *cluster.Cluster, namespace string, wanted func(record) bool) ([]record, error) {
+	all, err := records(ctx, c, namespace, "owner=helm")
+	if err != nil {
+		return nil, err
+	}
+	last := map[string]record{}
+	for _, r := range all {
+		key := r.namespace + "/" + r.release
+		if have, ok := last[key]; !ok || r.revision > have.revision {
+			last[key] = r
+		}
+	}
+	var found []record
+	for _, r := range last {
+		if wanted(r) {
+			found = append(found, r)
+		}
+	}
 	return found, nil
 }
 
-// History gives all stored revisions of a release, the newest first.
+// Uninstalled gives the newest revision of every release of one of Istio's charts
+// that was uninstalled and whose records were kept. An empty namespace means all.
+func Uninstalled(ctx context.Context, c *cluster.Cluster, namespace string) ([]Release, error) {
+	wanted, err := newest(ctx, c, namespace, func(r record) bool { return r.status == uninstalled })
+	if err != nil {
+		return nil, err
+	}
+	found, _, err := readAll(ctx, c, wanted)
+	return found, err
+}
+
+// History gives all stored revisions of a release that can be decoded, the
+// newest first.
 func History(ctx context.Context, c *cluster.Cluster, namespace, name string) ([]Release, error) {
 	records, err := records(ctx, c, namespace, "owner=helm,name="+name)
 	if err != nil {
 		return nil, err
 	}
-	found, err := readAll(ctx, c, records)
+	found, _, err := readAll(ctx, c, records)
 	if err != nil {
 		return nil, err
 	}
@@ -85,49 +117,18 @@ func Last(ctx context.Context, c *cluster.Cluster, namespace, name string) (Rele
 	}
 	if len(history) > 0 {
 		newest := slices.MaxFunc(history, func(a, b record) int { return a.revision - b.revision })
-		found, err := readAll(ctx, c, []record{newest})
+		found, broken, err := readAll(ctx, c, []record{newest})
 		if err != nil {
 			return Release{}, err
+		}
+		if len(broken) > 0 {
+			return Release{}, errors.New(broken[0].String())
 		}
 		if len(found) == 1 {
 			return found[0], nil
 		}
 	}
 	return Release{}, apierrors.NewNotFound(schema.GroupResource{Resource: "releases"}, namespace+"/"+name)
-}
-
-// readAll decodes records, several at a time, and leaves out those of charts
-// that are not Istio's and those that were pruned meanwhile.
-func readAll(ctx context.Context, c *cluster.Cluster, wanted []record) ([]Release, error) {
-	releases := make([]*Release, len(wanted))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(16)
-	for i, want := range wanted {
-		group.Go(func() error {
-			stored, err := read(ctx, c, want.namespace, want.name)
-			if err != nil {
-				if strings.Contains(err.Error(), "release: not found") {
-					return nil
-				}
-				return err
-			}
-			if r, ok := fromHelm(stored); ok {
-				r.Namespace, r.StoredBy, r.Labels = want.namespace, want.storedBy, want.labels
-				releases[i] = &r
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	out := []Release{}
-	for _, r := range releases {
-		if r != nil {
-			out = append(out, *r)
-		}
-	}
-	return out, nil
 }
 
 // records lists the stored revisions, metadata only: the records themselves

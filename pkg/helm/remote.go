@@ -7,7 +7,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	chart "helm.sh/helm/v4/pkg/chart/v2"
@@ -23,6 +26,29 @@ const patience = 60 * time.Second
 // maxDownload bounds what a chart source may send: Istio's largest chart has
 // less than 200 KiB, the index of its repository a few MiB.
 const maxDownload = 100 << 20
+
+// onceLoaded keeps what was downloaded: a run plans more than once.
+type onceLoaded struct {
+	sync.Mutex
+	charts map[string]*Chart
+}
+
+// remembered gives the chart that load got for the key before.
+func (o *onceLoaded) remembered(key string, load func() (*Chart, error)) (*Chart, error) {
+	if o == nil {
+		return load()
+	}
+	o.Lock()
+	defer o.Unlock()
+	if ch := o.charts[key]; ch != nil {
+		return ch, nil
+	}
+	ch, err := load()
+	if err == nil {
+		o.charts[key] = ch
+	}
+	return ch, err
+}
 
 // loadOCI pulls a chart from a registry, one repository a chart.
 func (s Source) loadOCI(ctx context.Context, component Component, version string) (*Chart, error) {
@@ -104,13 +130,31 @@ func (s Source) unreachable(ctx context.Context, err error) error {
 		return fmt.Errorf("read the charts source %s: %w", s, ctx.Err())
 	}
 	text := strings.TrimSpace(err.Error())
-	switch {
-	case strings.Contains(text, "401"), strings.Contains(text, "403"), strings.Contains(text, "credential"):
+	switch code := statusOf(text); {
+	case code == http.StatusUnauthorized, code == http.StatusForbidden, strings.Contains(text, "credential"):
 		return gate.BadInputf("the charts source %s wants a login: use helm registry login, or helm repo add with --username (%s)", s, text)
-	case strings.Contains(text, "404"):
+	case code == http.StatusNotFound:
 		return gate.BadInputf("the charts source %s does not exist (%s)", s, text)
 	}
 	return gate.BadInputf("the charts source %s cannot be reached: %s", s, text)
+}
+
+// statusWords come before the status of a response: in the errors of registries
+// (oras-go:registry/remote/errcode), and in ours.
+var statusWords = regexp.MustCompile(`(?:response status code|` + answers + `) ([0-9]{3})\b`)
+
+// statusOf gives the HTTP status that an error's text tells, 0 for none: digits
+// alone may be of a port or a version.
+func statusOf(text string) int {
+	found := statusWords.FindStringSubmatch(text)
+	if found == nil {
+		return 0
+	}
+	code, err := strconv.Atoi(found[1])
+	if err != nil {
+		return 0
+	}
+	return code
 }
 
 // notFound tells a version or repository that a registry does not have from
@@ -120,7 +164,10 @@ func notFound(err error) bool {
 	if strings.Contains(text, "credential") { // "basic credential not found"
 		return false
 	}
-	for _, sign := range []string{"404", "not found", "name_unknown", "manifest_unknown", "name unknown", "manifest unknown"} {
+	if statusOf(text) == http.StatusNotFound {
+		return true
+	}
+	for _, sign := range []string{": not found", "name_unknown", "manifest_unknown", "name unknown", "manifest unknown"} {
 		if strings.Contains(text, sign) {
 			return true
 		}

@@ -59,7 +59,7 @@ func Render(ctx context.Context, c *cluster.Cluster, ch *Chart, values map[strin
 		return nil, gate.BadInputf("load a chart from %s: %v", ch.From, err)
 	}
 	if want := loaded.Metadata.KubeVersion; want != "" && !chartutil.IsCompatibleRange(want, caps.KubeVersion.Version) {
-		return nil, gate.BadInputf("the chart %s wants Kubernetes %s; this is %s", ch, want, caps.KubeVersion.Version)
+		return nil, gate.BadInputf("the chart %s wants Kubernetes %s and this is %s; upgrade Kubernetes first, or take another Istio", ch, want, caps.KubeVersion.Version)
 	}
 	values = copyValues(values)
 	if err := chartutil.ProcessDependencies(loaded, values); err != nil {

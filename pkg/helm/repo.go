@@ -18,6 +18,9 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 )
 
+// answers is between an address and the status that came from it.
+const answers = "answers"
+
 // loadRepo gets a chart from a Helm repository.
 func (s Source) loadRepo(ctx context.Context, component Component, version string) (*Chart, error) {
 	client, err := s.httpClient()
@@ -65,7 +68,7 @@ func (s Source) index(ctx context.Context, client *http.Client) (*repo.IndexFile
 	}
 	index, err := repo.LoadIndexFile(file)
 	if err != nil {
-		return nil, gate.BadInputf("%s is no Helm repository: its index.yaml cannot be read", s)
+		return nil, gate.BadInputf("%s is no Helm repository: its index.yaml cannot be read; look at --charts", s)
 	}
 	return index, nil
 }
@@ -111,7 +114,7 @@ func (s Source) download(ctx context.Context, client *http.Client, reference str
 	}
 	defer func() { _ = response.Body.Close() }() // only read
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", request.URL.Redacted(), response.Status)
+		return nil, fmt.Errorf("%s "+answers+" %s", request.URL.Redacted(), response.Status)
 	}
 	return io.ReadAll(response.Body)
 }

@@ -37,6 +37,7 @@ type Source struct {
 	location string
 	entry    *repo.Entry // of a Helm repository
 	settings *cli.EnvSettings
+	loaded   *onceLoaded // nil for what lies on this machine
 }
 
 // ParseSource tells what the value of --charts means: an oci:// prefix, the
@@ -55,7 +56,7 @@ func ParseSource(value string) (Source, error) {
 		if err != nil || u.Host == "" {
 			return Source{}, gate.BadInputf("the charts source %q is no valid oci:// address", value)
 		}
-		return Source{kind: sourceOCI, location: strings.TrimSuffix(value, "/"), settings: settings}, nil
+		return Source{kind: sourceOCI, location: strings.TrimSuffix(value, "/"), settings: settings, loaded: &onceLoaded{charts: map[string]*Chart{}}}, nil
 	case strings.Contains(value, "://"):
 		u, err := url.Parse(value)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
@@ -68,13 +69,13 @@ func ParseSource(value string) (Source, error) {
 			u.User = nil
 			entry.URL = u.String()
 		}
-		return Source{kind: sourceRepo, location: entry.URL, entry: entry, settings: settings}, nil
+		return Source{kind: sourceRepo, location: entry.URL, entry: entry, settings: settings, loaded: &onceLoaded{charts: map[string]*Chart{}}}, nil
 	}
 	if entry := configured(settings, value); entry != nil {
 		if registry.IsOCI(entry.URL) {
-			return Source{kind: sourceOCI, location: strings.TrimSuffix(entry.URL, "/"), settings: settings}, nil
+			return Source{kind: sourceOCI, location: strings.TrimSuffix(entry.URL, "/"), settings: settings, loaded: &onceLoaded{charts: map[string]*Chart{}}}, nil
 		}
-		return Source{kind: sourceRepo, location: entry.URL, entry: entry, settings: settings}, nil
+		return Source{kind: sourceRepo, location: entry.URL, entry: entry, settings: settings, loaded: &onceLoaded{charts: map[string]*Chart{}}}, nil
 	}
 	info, err := os.Stat(value)
 	switch {
@@ -106,7 +107,8 @@ func (s Source) String() string {
 	return s.location
 }
 
-// Load gets the chart of a component for an image tag. From a registry or
+// Load gets the chart of a component for an image tag; one that was downloaded
+// is kept for the life of the Source and its copies. From a registry or
 // repository that is the version of the tag without its variant; from a folder
 // or an archive it is what is there. Archives are bounded in size and cannot
 // reach outside themselves (helm/helm:pkg/chart/loader/archive).
@@ -126,9 +128,9 @@ func (s Source) Load(ctx context.Context, component Component, tag string) (*Cha
 	}
 	switch s.kind {
 	case sourceOCI:
-		return s.loadOCI(ctx, component, version)
+		return s.loaded.remembered(string(component)+"-"+version, func() (*Chart, error) { return s.loadOCI(ctx, component, version) })
 	case sourceRepo:
-		return s.loadRepo(ctx, component, version)
+		return s.loaded.remembered(string(component)+"-"+version, func() (*Chart, error) { return s.loadRepo(ctx, component, version) })
 	case sourceFolder:
 		return s.loadFolder(component, version)
 	default:

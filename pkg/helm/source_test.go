@@ -25,29 +25,29 @@ func chartYAML(name, version string) string {
 }
 
 // archiveOf packs files into a .tgz; names are taken as they are.
-func archiveOf(t *testing.T, files map[string]string) []byte {
-	t.Helper()
+func archiveOf(tb testing.TB, files map[string]string) []byte {
+	tb.Helper()
 	var out bytes.Buffer
 	zip := gzip.NewWriter(&out)
 	w := tar.NewWriter(zip)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(files[name]))}); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if _, err := w.Write([]byte(files[name])); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if err := errors.Join(w.Close(), zip.Close()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.Bytes()
 }
 
 // istiodArchive is a packaged chart of istiod.
-func istiodArchive(t *testing.T, version string) []byte {
-	t.Helper()
-	return archiveOf(t, map[string]string{"istiod/Chart.yaml": chartYAML("istiod", version), "istiod/values.yaml": "a: 1\n"})
+func istiodArchive(tb testing.TB, version string) []byte {
+	tb.Helper()
+	return archiveOf(tb, map[string]string{"istiod/Chart.yaml": chartYAML("istiod", version), "istiod/values.yaml": "a: 1\n"})
 }
 
 func write(t *testing.T, dir string, files map[string]string) string {
@@ -243,6 +243,31 @@ entries:
 	if _, err := source.Load(ctx, Istiod, "1.31.4"); !errors.Is(err, ctx.Err()) || err == nil {
 		t.Errorf("a slow source: want the context's end, got %v", err)
 	}
+}
+
+// Digits of a port, a version or an address are no status.
+func TestStatusOf(t *testing.T) {
+	const oras = `GET "http://127.0.0.1:4010/v2/charts/istiod/manifests/1.31.404": response status code `
+	for text, want := range map[string]int{
+		oras + "404: not found": 404, oras + "401: Unauthorized": 401, oras + "500: Internal Server Error": 500,
+		"http://127.0.0.1:40401/index.yaml answers 503 Service Unavailable": 503, "http://127.0.0.1:8403/index.yaml answers 401 Unauthorized": 401,
+		"dial tcp 127.0.0.1:40400: connect: connection refused": 0, `Get "http://10.4.0.3:403/v2/": EOF`: 0,
+	} {
+		if got := statusOf(text); got != want {
+			t.Errorf("%s: %d", text, got)
+		}
+	}
+	for text, want := range map[string]bool{
+		oras + "404: manifest unknown": true, "ghcr.io/x/istiod:1.31.9: not found": true,
+		oras + "500: Internal Server Error": false, "dial tcp 127.0.0.1:40400: connect: connection refused": false, "basic credential not found": false,
+	} {
+		if got := notFound(errors.New(text)); got != want {
+			t.Errorf("%s: not found: %v", text, got)
+		}
+	}
+	s := Source{location: "oci://127.0.0.1:4010"}
+	err := s.unreachable(t.Context(), errors.New("dial tcp 127.0.0.1:4010: connect: connection refused"))
+	wantBadInput(t, "cannot be reached", err)
 }
 
 func TestLoadOCIRefuses(t *testing.T) {

@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"io"
 	"maps"
 	"os"
 	"strings"
@@ -19,25 +20,47 @@ import (
 func UserValues(files, sets []string) (map[string]any, error) {
 	merged := map[string]any{}
 	for _, file := range files {
-		data, err := os.ReadFile(file)
+		values, err := valuesIn(file)
 		if err != nil {
-			return nil, gate.BadInputf("read the values file: %v", err)
-		}
-		values := map[string]any{}
-		if err := yaml.Unmarshal(data, &values); err != nil {
-			return nil, gate.BadInputf("the values file %s is no YAML mapping: %v", file, err)
+			return nil, err
 		}
 		merged = loader.MergeMaps(merged, values)
 	}
 	for _, expression := range sets {
 		if !strings.Contains(expression, "=") {
-			return nil, gate.BadInputf("--set %s: there is no = in it", expression)
+			return nil, gate.BadInputf("--set %s: there is no = in it; give it as KEY=VALUE", expression)
 		}
 		if err := strvals.ParseInto(expression, merged); err != nil {
 			return nil, gate.BadInputf("--set %s: %v", expression, err)
 		}
 	}
 	return merged, nil
+}
+
+// maxValues bounds a values file: all of Istio's own values with their comments
+// are 60 KiB.
+const maxValues = 4 << 20
+
+// valuesIn reads a values file. Its aliases cannot explode: the parser counts
+// what they expand to (go.yaml.in/yaml: decode.go).
+func valuesIn(file string) (map[string]any, error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return nil, gate.BadInputf("read the values file: %v", err)
+	}
+	defer func() { _ = in.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(in, maxValues+1))
+	if err != nil {
+		return nil, gate.BadInputf("read the values file: %v", err)
+	}
+	if len(data) > maxValues {
+		return nil, gate.BadInputf("the values file %s is larger than %d MiB", file, maxValues>>20)
+	}
+	values := map[string]any{}
+	if err := yaml.Unmarshal(data, &values); err != nil {
+		return nil, gate.BadInputf("the values file %s is no YAML mapping: %s", file, strings.ReplaceAll(err.Error(), "\n", ";"))
+	}
+	return values, nil
 }
 
 // Reuse lays changes over the values that a user gave a release before, as

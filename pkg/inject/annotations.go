@@ -20,14 +20,24 @@ func (w *work) restoreAnnotations(r record, firstApp string, agentPorts map[stri
 
 	delete(a, statusAnnotation)
 	delete(a, overridesAnnotation)
-	if w.era.since(11) && !keep(revKey) {
-		delete(a, revKey)
+	if value, set := a[revKey]; set && !w.era.before(11) && !keep(revKey) {
+		field := fmt.Sprintf("annotations[%s]", revKey)
+		switch {
+		case !w.revisions()[value]:
+			w.note(field, fmt.Sprintf("%q is kept: the injector was of another revision, so it is yours", value))
+		case w.era.since(11):
+			delete(a, revKey)
+		default:
+			w.note(field, fmt.Sprintf("%q is kept: %s", value, unknownRelease))
+		}
 	}
 	for _, key := range []string{defaultContainer, defaultLogsContainer} {
 		if was, had := r.annotations[key]; had {
 			a[key] = was
 		} else if w.writesDefaultContainer() && a[key] == firstApp && !keep(key) {
 			delete(a, key)
+		} else if w.guessing(9) && a[key] == firstApp && firstApp != "" && !keep(key) {
+			w.note(fmt.Sprintf("annotations[%s]", key), fmt.Sprintf("%q is kept: %s", firstApp, unknownRelease))
 		}
 	}
 	w.restorePrometheus(a, r, agentPorts)
@@ -41,6 +51,24 @@ func (w *work) restoreAnnotations(r record, firstApp string, agentPorts map[stri
 	w.restoreRedirect(a, r, agentPorts)
 	w.removeContainerAnnotations(a)
 	w.setMeta("annotations", a)
+}
+
+// unknownRelease is why something is kept that an injector may have written.
+const unknownRelease = "it may be yours or the injector's, whose release cannot be told without the status annotation"
+
+// guessing: the status is lost, and whether the injection is from this minor on
+// cannot be told.
+func (w *work) guessing(minor int) bool {
+	return w.taken.FoundBy == FoundByForm && !w.era.since(minor) && !w.era.before(minor)
+}
+
+// revisions are the values that the injector gives its revision.
+func (w *work) revisions() map[string]bool {
+	set := values("", "default", w.proxyRevision())
+	if w.status.Revision != nil {
+		set[*w.status.Revision] = true
+	}
+	return set
 }
 
 // writesDefaultContainer: the logs one since 1.9, the other since 1.10; to 1.13,
@@ -75,6 +103,8 @@ func (w *work) restorePrometheus(a map[string]string, r record, agentPorts map[s
 	switch {
 	case r.prometheus != nil:
 		r.prometheus.restore(a)
+	case w.role == "":
+		w.note("annotations[prometheus.io/*]", "pointed to Istio's agent and are removed; what was there before is not recorded where there is no proxy")
 	case r.annotations != nil:
 		for _, key := range keys {
 			if was, had := r.annotations[key]; had {
@@ -127,63 +157,4 @@ func (w *work) restoreNetworks(a map[string]string) {
 			return
 		}
 	}
-}
-
-// restoreRedirect puts the redirection annotations back. To 1.10 all annotations
-// are recorded; after that only the CNI plugin has them written, unrecorded.
-func (w *work) restoreRedirect(a map[string]string, r record, agentPorts map[string]bool) {
-	for _, key := range redirectAnnotations {
-		value, set := a[key]
-		if !set {
-			continue
-		}
-		switch was, had := r.annotations[key]; {
-		case had && w.withoutAgent(key, value, agentPorts) != was && value != was:
-			w.note(fmt.Sprintf("annotations[%s]", key), fmt.Sprintf("%q is kept: it was changed after the injection, which found %q", value, was))
-		case had:
-			a[key] = was
-		case r.knownAnnotations:
-			delete(a, key)
-		case w.era.since(11) && w.usesCNI():
-			w.restoreUnrecorded(a, key, value, agentPorts)
-		}
-	}
-}
-
-// restoreUnrecorded: what the templates write where nothing was configured goes;
-// any other value may be the user's or the mesh's, and stays.
-func (w *work) restoreUnrecorded(a map[string]string, key, value string, agentPorts map[string]bool) {
-	defaults := map[string]string{
-		annotation.SidecarInterceptionMode.Name:               "REDIRECT",
-		annotation.SidecarTrafficIncludeOutboundIPRanges.Name: "*",
-		annotation.SidecarTrafficIncludeInboundPorts.Name:     "*",
-	}
-	rest := w.withoutAgent(key, value, agentPorts)
-	if d, known := defaults[key]; known && value == d || rest == "" {
-		delete(a, key)
-		return
-	}
-	a[key] = rest
-	w.note(fmt.Sprintf("annotations[%s]", key), fmt.Sprintf("%q is kept: it may be yours or the injector's, which is not recorded", rest))
-}
-
-// withoutAgent takes the agent's port off the list of excluded ports, to which
-// the templates add it.
-func (w *work) withoutAgent(key, value string, agentPorts map[string]bool) string {
-	if key != annotation.SidecarTrafficExcludeInboundPorts.Name {
-		return value
-	}
-	rest, last := "", value
-	if i := strings.LastIndexByte(value, ','); i >= 0 {
-		rest, last = value[:i], value[i+1:]
-	}
-	if agentPorts[strings.TrimSpace(last)] {
-		return rest
-	}
-	return value
-}
-
-// usesCNI: the validation container stands in for istio-init.
-func (w *work) usesCNI() bool {
-	return slices.Contains(w.status.InitContainers, validationContainer)
 }

@@ -41,6 +41,21 @@ func parseOverrides(value string) (overrides, error) {
 	return overrides{raw.Containers, raw.InitContainers}, nil
 }
 
+// dropIstios takes out, and gives, the containers that no user has written.
+func (o *overrides) dropIstios() []map[string]any {
+	var dropped []map[string]any
+	for _, list := range []*[]map[string]any{&o.Containers, &o.InitContainers} {
+		*list = slices.DeleteFunc(*list, func(c map[string]any) bool {
+			if istiosOwn(c) {
+				dropped = append(dropped, c)
+				return true
+			}
+			return false
+		})
+	}
+	return dropped
+}
+
 // tidyOverride undoes what typed JSON adds: the annotation is written from a
 // core/v1 Container.
 func tidyOverride(container map[string]any) {
@@ -123,8 +138,8 @@ func containerArgs(container map[string]any) []string {
 }
 
 // removeContainers takes the injected containers out of both lists and puts the
-// user's own versions of them back.
-func (w *work) removeContainers(own overrides) {
+// user's own versions of them back. The error says that nothing would be left.
+func (w *work) removeContainers(own overrides) error {
 	app := appContainers(w.env)
 	var kept []map[string]any
 	for _, c := range listOf(w.spec, "containers") {
@@ -162,11 +177,15 @@ func (w *work) removeContainers(own overrides) {
 		inits = w.putBack(inits, original, "initContainers")
 	}
 	if len(kept) == 0 {
-		w.note("containers", "no container is left: the status annotation lists all of them as injected and none is recorded as it was; containers are kept as they are")
-		return
+		kept = slices.DeleteFunc(listOf(w.spec, "containers"), func(c map[string]any) bool { return nameOf(c) == proxyContainer })
+		if len(kept) == 0 {
+			return fmt.Errorf("it holds no container but Istio's, and %s does not say what was there before", overridesAnnotation)
+		}
+		w.note("containers", "the status annotation lists all of them as injected and none is recorded as it was; kept as they are")
 	}
 	setList(w.spec, "containers", kept)
 	setList(w.spec, "initContainers", inits)
+	return nil
 }
 
 // putBack appends a container of the user's that the injector had taken over.
@@ -175,7 +194,7 @@ func (w *work) putBack(list []map[string]any, original map[string]any, key strin
 	if findContainer(list, nameOf(original)) != nil {
 		return list
 	}
-	if len(list) > 1 {
+	if len(list) > 1 || len(list) > 0 && key == "initContainers" {
 		w.note(key, fmt.Sprintf("your own container %q is put last; its place among the others is not recorded", nameOf(original)))
 	}
 	return append(list, original)

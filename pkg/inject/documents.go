@@ -3,15 +3,13 @@ package inject
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"golang.org/x/text/encoding/unicode"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	k8sjson "k8s.io/apimachinery/pkg/util/json"
-	"sigs.k8s.io/yaml"
 )
 
 // MaxDocument is the most that one document of a stream may have, in bytes, and
@@ -46,9 +44,20 @@ type Documents struct {
 	maximum int
 }
 
-// NewDocuments reads from in; source names it in errors.
+// NewDocuments reads from in; source names it in errors. UTF-16 with a byte order
+// mark, which PowerShell's redirection writes, is read as UTF-8.
 func NewDocuments(source string, in io.Reader) *Documents {
 	return &Documents{source: source, in: bufio.NewReaderSize(in, 64<<10), line: 1, maximum: MaxDocument}
+}
+
+// decode makes UTF-8 of a stream that begins with the mark of UTF-16.
+func (d *Documents) decode() {
+	start, err := d.in.Peek(2)
+	if err != nil || !bytes.Equal(start, []byte("\xff\xfe")) && !bytes.Equal(start, []byte("\xfe\xff")) {
+		return
+	}
+	utf16 := unicode.UTF16(unicode.LittleEndian, unicode.UseBOM).NewDecoder()
+	d.in = bufio.NewReaderSize(utf16.Reader(d.in), 64<<10)
 }
 
 // Next returns the next document, or io.EOF after the last. Broken YAML, a
@@ -78,7 +87,7 @@ func (d *Documents) fill() error {
 	doc := Document{Source: d.source, Index: d.index + 1, Line: first, Raw: raw}
 	docs, err := parse(doc)
 	if err != nil {
-		return fmt.Errorf("%s: %w", doc.Where(), err)
+		return err
 	}
 	d.index += len(docs)
 	d.queue = docs
@@ -90,6 +99,9 @@ func (d *Documents) fill() error {
 func (d *Documents) chunk() ([]byte, error) {
 	if d.atEnd {
 		return nil, io.EOF
+	}
+	if d.line == 1 {
+		d.decode()
 	}
 	chunk := d.held
 	d.held = nil
@@ -159,107 +171,10 @@ func onlyDirectives(chunk []byte) bool {
 	return directive
 }
 
-// isMark: a document mark stands at the line's start, alone or before a space.
+// isMark: a document mark stands at the line's start, alone or before a space;
+// the separator also before a comment, as kubectl reads it (YAMLReader in
+// k8s.io/apimachinery/pkg/util/yaml/decoder.go).
 func isMark(line []byte, mark string) bool {
 	rest, ok := bytes.CutPrefix(line, []byte(mark))
-	return ok && (len(rest) == 0 || strings.ContainsRune(" \t\r\n", rune(rest[0])))
-}
-
-// parse reads a chunk: one document, or several JSON objects in a row.
-func parse(doc Document) ([]Document, error) {
-	separator, body := splitSeparator(doc.Raw)
-	if trimmed := bytes.TrimLeft(body, " \t\r\n"); len(trimmed) > 0 && trimmed[0] == '{' {
-		if docs, ok := parseJSON(doc, len(separator)); ok {
-			return docs, nil
-		}
-	}
-	if !mayHoldData(body) {
-		return []Document{doc}, nil
-	}
-	if err := checkAliases(body); err != nil {
-		return nil, doc.locate(err)
-	}
-	data, err := yaml.YAMLToJSON(body)
-	if err != nil {
-		return nil, doc.locate(err)
-	}
-	doc.Object, err = toObject(data)
-	return []Document{doc}, err
-}
-
-// splitSeparator parts the opening separator line from the rest; a separator
-// that has content after it (`--- {a: b}`) is left to the YAML reader.
-func splitSeparator(raw []byte) (separator, body []byte) {
-	if !isMark(raw, "---") {
-		return nil, raw
-	}
-	end := bytes.IndexByte(raw, '\n') + 1
-	if end == 0 {
-		end = len(raw)
-	}
-	rest := bytes.TrimSpace(raw[3:end])
-	if len(rest) > 0 && rest[0] != '#' {
-		return nil, raw
-	}
-	return raw[:end], raw[end:]
-}
-
-// mayHoldData: a document of blank lines, comments and marks is empty.
-func mayHoldData(body []byte) bool {
-	for line := range bytes.Lines(body) {
-		line = bytes.TrimSpace(line)
-		if len(line) > 0 && line[0] != '#' && !bytes.Equal(line, []byte("---")) && !bytes.Equal(line, []byte("...")) {
-			return true
-		}
-	}
-	return false
-}
-
-func parseJSON(doc Document, start int) ([]Document, bool) {
-	var docs []Document
-	decoder := json.NewDecoder(bytes.NewReader(doc.Raw[start:]))
-	from := 0
-	for {
-		var raw json.RawMessage
-		err := decoder.Decode(&raw)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, false
-		}
-		object, err := toObject(raw)
-		if err != nil {
-			return nil, false
-		}
-		end := start + int(decoder.InputOffset())
-		docs = append(docs, Document{
-			Source: doc.Source, Index: doc.Index + len(docs), JSON: true, Object: object,
-			Line: doc.Line + bytes.Count(doc.Raw[:from], []byte("\n")), Raw: doc.Raw[from:end],
-		})
-		from = end
-	}
-	if len(docs) == 0 {
-		return nil, false
-	}
-	last := &docs[len(docs)-1] // what follows the last object belongs to it
-	last.Raw = doc.Raw[from-len(last.Raw):]
-	return docs, true
-}
-
-func toObject(data []byte) (*unstructured.Unstructured, error) {
-	var value any
-	if err := k8sjson.Unmarshal(data, &value); err != nil {
-		return nil, err
-	}
-	switch value := value.(type) {
-	case nil:
-		return nil, nil // an empty document is neither an object nor an error
-	case map[string]any:
-		return &unstructured.Unstructured{Object: value}, nil
-	case []any:
-		return nil, errors.New("is a list, not an object; a list of objects has kind: List and items")
-	default:
-		return nil, fmt.Errorf("is a bare %T, not an object", value)
-	}
+	return ok && (len(rest) == 0 || strings.ContainsRune(" \t\r\n", rune(rest[0])) || rest[0] == '#' && mark == "---")
 }

@@ -72,6 +72,10 @@ func TestUninjectManifestsKeepsShape(t *testing.T) {
 		{name: "first of two", in: injectedPod + "---\n" + plainService, want: cleanPod + "---\n" + plainService},
 		{name: "second of two", in: plainService + "--- # next\n" + injectedPod, want: plainService + "--- # next\n" + cleanPod},
 		{name: "json stays", in: `{"kind": "Service"}` + "\n" + `{"kind":"ConfigMap"}`, want: `{"kind": "Service"}` + "\n" + `{"kind":"ConfigMap"}`},
+		{name: "a separator with a comment at once", in: plainService + "---# next\n" + injectedPod, want: plainService + "---# next\n" + cleanPod},
+		{name: "utf-16 becomes utf-8", in: utf16(plainService + "---\n" + injectedPod), want: plainService + "---\n" + cleanPod},
+		{name: "a comment behind json", in: `{"kind": "Service"} # the door` + "\n", want: `{"kind": "Service"} # the door` + "\n"},
+		{name: "dashes inside a document", in: "a: |\n  -----BEGIN X-----\n  ---\n", want: "a: |\n  -----BEGIN X-----\n  ---\n"},
 		{name: "json to yaml", in: `{"kind": "Service"} {"kind":"ConfigMap"}`, format: FormatYAML, want: "kind: Service\n---\nkind: ConfigMap\n"},
 		{name: "yaml to json", in: "kind: Service\n---\n# nothing\n---\nkind: ConfigMap\n", format: FormatJSON, want: "{\n    \"kind\": \"Service\"\n}\n{\n    \"kind\": \"ConfigMap\"\n}\n"},
 	} {
@@ -130,8 +134,19 @@ func TestUninjectManifestsBadInput(t *testing.T) {
 		{"aliases of many bytes", bomb.String(), "its aliases expand to more than 64 MiB"},
 		{"billion laughs", billionLaughs(), "its aliases expand to more than 64 MiB"},
 		{"an alias of itself", "a: &a\n  b: *a\n", "anchor"},
+		{"many tiny values", "kind: X\na:\n" + strings.Repeat("- a\n", maxEntries), "lines and list entries"},
+		{"many tiny values in one line", `{"kind":"X","a":[` + strings.Repeat("1,", maxEntries) + "1]}", "lines and list entries"},
 		{"too deep", strings.Repeat("[", 20000), "depth"},
 		{"too deep json", strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000), "depth"},
+		{"json cut short behind an object", `{"kind":"A"}` + "\n" + `{"kind":"B"`, "in: document 2 (line 1): behind a JSON object: unexpected EOF"},
+		{"yaml behind a json object", `{"kind":"A"}` + "\nkind: B\n", "in: document 2 (line 1): behind a JSON object"},
+		{"a list behind a json object", `{"kind":"A"} {"kind":"B"}` + "\n[]", "in: document 3 (line 1): behind a JSON object: is a list"},
+		{"carriage returns alone", "kind: A\r---\rkind: B\r", "in: document 1 (line 1): line 2: another document begins here, behind a line end that is not a line feed"},
+		{"carriage returns alone, a comment first", "# c\rkind: A\r---\rkind: B\r", "another document begins here"},
+		{"next-line characters", "kind: A\u0085---\u0085kind: B\u0085", "another document begins here"},
+		{"a line separator", "kind: A\n# c\u2028---\nkind: B\n", "another document begins here"},
+		{"a key twice", "a: 1\n---\nb: 2\nenv: [{name: A}]\nenv: [{name: B}]\n", "in: document 2 (line 2): yaml: line 5: key \"env\" already set in map"},
+		{"a key twice in json", `{"kind":"A","spec":{"env":1,"env":2}}`, `in: document 1 (line 1): duplicate field "spec.env"`},
 		{"broken status", strings.Replace(injectedPod, `'{"init`, `'{init`, 1), `Pod/web: cannot take the sidecar out: annotation sidecar.istio.io/status`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -145,6 +160,15 @@ func TestUninjectManifestsBadInput(t *testing.T) {
 			}
 		})
 	}
+}
+
+// utf16 writes text as PowerShell's redirection does: little-endian, with a mark.
+func utf16(s string) string {
+	out := []byte("\xff\xfe")
+	for _, r := range s {
+		out = append(out, byte(r), byte(r>>8))
+	}
+	return string(out)
 }
 
 func billionLaughs() string {
@@ -170,7 +194,7 @@ func TestDocumentsSize(t *testing.T) {
 // FuzzDocuments: whatever the input, reading ends, and what was read is what
 // came in, byte for byte.
 func FuzzDocuments(f *testing.F) {
-	for _, seed := range []string{"", "---", "a: 1\n---\nb: 2", "{}{}", "{\"a\":1}\n---\n{}", "%YAML 1.2\n---\na: 1\n...\n", injectedPod, "&a [*a]", "--- |\n x\n"} {
+	for _, seed := range []string{"", "---", "a: 1\n---\nb: 2", "{}{}", "{\"a\":1}\n---\n{}", "%YAML 1.2\n---\na: 1\n...\n", injectedPod, "&a [*a]", "--- |\n x\n", "{\"a\":1}\n{\"b\"", "a: 1\r---\rb: 2\r", "a: 1\n---# b\nb: 2", "a: 1\na: 2", utf16("a: 1\n---\n")} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -186,7 +210,7 @@ func FuzzDocuments(f *testing.F) {
 			}
 			read = append(read, doc.Raw...)
 		}
-		if !bytes.Equal(read, data) {
+		if !bytes.Equal(read, data) && !bytes.HasPrefix(data, []byte("\xff\xfe")) && !bytes.HasPrefix(data, []byte("\xfe\xff")) {
 			t.Errorf("read %q of %q", read, data)
 		}
 	})

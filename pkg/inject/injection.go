@@ -1,7 +1,6 @@
 package inject
 
 import (
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -39,25 +38,28 @@ func Injected(obj *unstructured.Unstructured) (Injection, bool) {
 	return Injection{}, false
 }
 
-// detect finds the injection of one template and its status, which for a lost
-// annotation is made up from the known names.
+// detect finds the injection of one template and its status: what the annotation
+// lists, and what else has the form of a sidecar. An injection over another one
+// (1.17+ merges them) lists the last alone; a lost or empty annotation lists
+// nothing.
 func detect(t podTemplate) (Injection, sidecarStatus, bool, error) {
 	value, marked := t.annotations()[statusAnnotation]
-	lost, looksInjected := lostStatus(t.spec)
+	looks := looksInjected(t.spec)
 	status, err := sidecarStatus{}, error(nil)
 	if marked {
 		status, err = parseStatus(value)
 	}
 	found := FoundByStatus
 	switch {
-	case marked && err == nil:
-	case looksInjected:
-		status, found = lost, FoundByForm
+	case marked && err == nil && (!status.empty() || !looks):
+	case looks:
+		status, found = sidecarStatus{}, FoundByForm
 	case marked:
 		return Injection{}, status, false, err
 	default:
 		return Injection{}, status, false, nil
 	}
+	status.addForm(t)
 	return describe(t, status, found), status, true, nil
 }
 
@@ -70,9 +72,8 @@ func describe(t podTemplate, status sidecarStatus, foundBy string) Injection {
 	out.InitContainers = append(out.InitContainers, status.InitContainers...)
 	out.Volumes = append(out.Volumes, status.Volumes...)
 	proxy := findContainer(listOf(t.spec, "containers"), proxyContainer)
-	if proxy == nil {
-		proxy = findContainer(listOf(t.spec, "initContainers"), proxyContainer)
-		out.Native = proxy != nil
+	if native := findContainer(listOf(t.spec, "initContainers"), proxyContainer); native != nil && (proxy == nil || status.unlisted["containers["+proxyContainer+"]"]) {
+		proxy, out.Native = native, true
 	}
 	out.Image, _ = proxy["image"].(string)
 	out.Version = imageTag(out.Image)
@@ -96,65 +97,4 @@ func imageTag(image string) string {
 	name := image[strings.LastIndexByte(image, '/')+1:]
 	_, tag, _ := strings.Cut(name, ":")
 	return tag
-}
-
-// lostStatus recognises a sidecar whose status annotation is gone, by two marks
-// that a user's own istio-proxy (image auto, overrides only) does not have both:
-// the arguments of the sidecar role, and environment that only the template
-// writes. Gateways (`proxy router`) and waypoints are no sidecars.
-func lostStatus(spec map[string]any) (sidecarStatus, bool) {
-	var status sidecarStatus
-	for key, names := range map[string]*[]string{"containers": &status.Containers, "initContainers": &status.InitContainers} {
-		for _, c := range listOf(spec, key) {
-			if nameOf(c) == proxyContainer && sidecarForm(c) {
-				*names = append(*names, proxyContainer)
-			}
-		}
-	}
-	if len(status.Containers)+len(status.InitContainers) == 0 {
-		return sidecarStatus{}, false
-	}
-	for _, c := range listOf(spec, "initContainers") {
-		switch name := nameOf(c); name {
-		case initContainer, validationContainer, coreDumpContainer:
-			status.InitContainers = append(status.InitContainers, name)
-		}
-	}
-	for _, v := range listOf(spec, "volumes") {
-		name, _ := v["name"].(string)
-		if knownVolumes[name] && !usedByOthers(spec, name, status) {
-			status.Volumes = append(status.Volumes, name)
-		}
-	}
-	return status, true
-}
-
-func sidecarForm(c map[string]any) bool {
-	image, _ := c["image"].(string)
-	args, env := containerArgs(c), containerEnv(c)
-	_, interception := env[envInterception]
-	_, generator := env[envGenerator]
-	return image != "" && image != autoImage &&
-		slices.Contains(args, "proxy") && slices.Contains(args, "sidecar") && (interception || generator)
-}
-
-// usedByOthers: a volume that a container of the user's mounts stays.
-func usedByOthers(spec map[string]any, volume string, status sidecarStatus) bool {
-	for key, gone := range map[string][]string{"containers": status.Containers, "initContainers": status.InitContainers} {
-		for _, c := range listOf(spec, key) {
-			if !slices.Contains(gone, nameOf(c)) && mounts(c, volume) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-func mounts(container map[string]any, volume string) bool {
-	for _, m := range listOf(container, "volumeMounts") {
-		if m["name"] == volume {
-			return true
-		}
-	}
-	return false
 }

@@ -26,6 +26,9 @@ type Istioctl struct {
 	// KubeFlags are the kubeconfig flags to hand on (--kubeconfig, --context,
 	// --istioNamespace). They matter only where the webhook is asked.
 	KubeFlags []string
+	// Kubeconfig is the text of a kubeconfig that istioctl is given as a file of its
+	// own for the time of a call, in place of those flags' one; nil for none.
+	Kubeconfig []byte
 
 	once     sync.Once
 	flags    map[string]bool

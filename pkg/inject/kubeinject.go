@@ -42,6 +42,13 @@ func (i *Istioctl) KubeInject(ctx context.Context, settings Settings, objects []
 		return nil, fmt.Errorf("cannot write the manifests for istioctl: %w", err)
 	}
 	args = append([]string{"kube-inject", "--filename", manifests}, append(args, i.KubeFlags...)...)
+	if i.Kubeconfig != nil && settings.Webhook {
+		path := filepath.Join(dir, "kubeconfig")
+		if err := os.WriteFile(path, i.Kubeconfig, 0o600); err != nil {
+			return nil, fmt.Errorf("cannot write the kubeconfig for istioctl: %w", err)
+		}
+		args = append(args, "--kubeconfig", path)
+	}
 	native := "ENABLE_NATIVE_SIDECARS=false"
 	if settings.Native {
 		native = "ENABLE_NATIVE_SIDECARS=true"

@@ -26,10 +26,13 @@ func (w *work) restoreLabels(r record) {
 			}
 			continue
 		}
+		field := fmt.Sprintf("labels[%s]", l.key)
 		if !l.writes {
+			if l.maybe && l.defaults[value] {
+				w.note(field, fmt.Sprintf("%q is kept: %s", value, unknownRelease))
+			}
 			continue
 		}
-		field := fmt.Sprintf("labels[%s]", l.key)
 		switch why := w.usersOwn(l.key, value); {
 		case why != "":
 			w.note(field, fmt.Sprintf("%q is kept: %s", value, why))
@@ -49,6 +52,7 @@ func (w *work) restoreLabels(r record) {
 type injectedLabel struct {
 	key      string
 	writes   bool            // this release and template writes it
+	maybe    bool            // whether it does cannot be told
 	defaults map[string]bool // the values that it writes where the user has none
 	doubt    string          // what to say where a user could have had the same
 }
@@ -71,6 +75,8 @@ func (w *work) injectedLabels(labels map[string]string) []injectedLabel {
 	// kube-inject writes the canonical labels since 1.8, the webhook since 1.5.
 	canonical := proxy && (w.era.since(8) || pod && !w.era.before(5))
 
+	maybe := proxy && !canonical && w.guessing(8)
+
 	names := []string{w.env[envWorkloadName]}
 	if metadata := mapAt(w.owner, "metadata"); metadata != nil {
 		name, _ := metadata["name"].(string)
@@ -78,8 +84,8 @@ func (w *work) injectedLabels(labels map[string]string) []injectedLabel {
 	}
 	return []injectedLabel{
 		{key: tlsModeLabel, writes: sidecar && !grpc && !w.era.before(4), defaults: values("istio")},
-		{key: canonicalName, writes: canonical, defaults: canonicalNames(labels, names)},
-		{key: canonicalRevision, writes: canonical, defaults: values(firstSet(labels[labelAppVersion], labels["version"], "latest"))},
+		{key: canonicalName, writes: canonical, maybe: maybe, defaults: canonicalNames(labels, names)},
+		{key: canonicalRevision, writes: canonical, maybe: maybe, defaults: values(firstSet(labels[labelAppVersion], labels["version"], "latest"))},
 		{key: tunnelLabel, writes: sidecar && w.env[envHBONE] == "true", defaults: values("http")},
 		w.revisionLabel(),
 		{

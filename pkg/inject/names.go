@@ -12,6 +12,7 @@ const (
 	validationContainer = "istio-validation"
 	coreDumpContainer   = "enable-core-dump"
 	grpcInitContainer   = "grpc-bootstrap-init"
+	grpcVolume          = "grpc-io-proxyless-bootstrap"
 
 	credentialSocketVolume = "credential-socket"
 	workloadSocketVolume   = "workload-socket"
@@ -87,11 +88,11 @@ var redirectAnnotations = []string{
 }
 
 // knownVolumes are the volumes of Istio's sidecar templates of all releases.
-// They count only where the status annotation is lost.
+// They count where the status annotation does not list them.
 var knownVolumes = map[string]bool{
 	"istio-envoy": true, "istio-certs": true, "sds-uds-path": true, "istio-token": true,
 	"custom-sds-token": true, "istio-podinfo": true, "istio-data": true, "istiod-ca-cert": true,
 	workloadSocketVolume: true, "workload-certs": true, credentialSocketVolume: true,
 	"gke-workload-certificate": true, "istio-ca-crl": true, "custom-bootstrap-volume": true,
-	"lightstep-certs": true, "istio-xds": true,
+	"lightstep-certs": true, "istio-xds": true, "kube-ca-cert": true, grpcVolume: true,
 }

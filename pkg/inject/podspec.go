@@ -10,12 +10,18 @@ import (
 const istioGroup = int64(1337)
 
 // removeVolumes takes the listed volumes out. Injectors to 1.8 append theirs, so
-// of two with one name the later is Istio's.
+// of two with one name the later is Istio's. One that a container of the user's
+// mounts is kept where Istio's templates have none of the name: userVolume names
+// the user's own.
 func (w *work) removeVolumes() {
 	volumes := listOf(w.spec, "volumes")
 	for _, name := range w.status.Volumes {
 		i := lastNamed(volumes, name)
 		if i < 0 {
+			continue
+		}
+		if by := w.mountedBy(name); by != "" && lastNamed(volumes[:i], name) < 0 && (!knownVolumes[name] || w.status.unlisted["volumes["+name+"]"]) {
+			w.note("volumes", fmt.Sprintf("%q is kept: container %q mounts it", name, by))
 			continue
 		}
 		volumes = slices.Delete(volumes, i, i+1)
@@ -35,6 +41,18 @@ func lastNamed(list []map[string]any, name string) int {
 		}
 	}
 	return -1
+}
+
+// mountedBy names a container that is left and mounts the volume.
+func (w *work) mountedBy(volume string) string {
+	for _, key := range []string{"containers", "initContainers"} {
+		for _, c := range listOf(w.spec, key) {
+			if mounts(c, volume) {
+				return nameOf(c)
+			}
+		}
+	}
+	return ""
 }
 
 // noteMounts: Istio's templates mount into their own containers only (the gRPC

@@ -58,6 +58,7 @@ func (r *record) read(env map[string]string) error {
 		if err := k8sjson.Unmarshal([]byte(value), &probers); err != nil {
 			return fmt.Errorf("environment %s is not JSON: %w", envProbers, err)
 		}
+		maps.DeleteFunc(probers, asksItself)
 		maps.Copy(r.probers, probers)
 	}
 	if value := env[envPrometheus]; value != "" {
@@ -84,6 +85,13 @@ func (r *record) read(env map[string]string) error {
 	return nil
 }
 
+// asksItself: the record of a second injection, which saw a probe that the first
+// had turned to the agent.
+func asksItself(path string, prober map[string]any) bool {
+	get := mapAt(prober, "httpGet")
+	return get["path"] == path || prober["path"] == path
+}
+
 // recordsAnnotations says whether this release's template writes
 // ISTIO_METAJSON_ANNOTATIONS whenever there are annotations, so that its absence
 // means there were none: 1.0.9 to 1.10. The marks are other variables of those
@@ -91,7 +99,7 @@ func (r *record) read(env map[string]string) error {
 func (w *work) recordsAnnotations(labelsRecorded bool) bool {
 	_, ports := w.env[envPodPorts]
 	_, inbound := w.env["ISTIO_META_INCLUDE_INBOUND_PORTS"]
-	return w.era.before(11) && (labelsRecorded || ports || inbound)
+	return w.taken.FoundBy == FoundByStatus && w.era.before(11) && (labelsRecorded || ports || inbound)
 }
 
 func splitNames(value string) []string {

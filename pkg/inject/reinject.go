@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"strconv"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	k8sjson "k8s.io/apimachinery/pkg/util/json"
 )
@@ -35,18 +37,27 @@ type Reinjected struct {
 // The order is that of the objects.
 func Reinject(ctx context.Context, istioctl *Istioctl, settings Settings, objects []*unstructured.Unstructured) ([]Reinjected, error) {
 	out := make([]Reinjected, len(objects))
-	var jobs []*job
+	prepared := make([][]*job, len(objects))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
 	for i, obj := range objects {
 		out[i] = Reinjected{Before: obj, Removed: []Injection{}, Added: []Injection{}, Notes: []Note{}}
-		own, err := out[i].prepare()
-		if err != nil {
-			out[i].Err = err
-			continue
-		}
+		group.Go(func() error {
+			prepared[i], out[i].Err = out[i].prepare()
+			return nil
+		})
+	}
+	_ = group.Wait() // each bears its own error
+	var jobs, alike []*job
+	for i, own := range prepared {
 		for _, j := range own {
 			j.of = i
+			if j.like != nil {
+				alike = append(alike, j)
+			} else {
+				jobs = append(jobs, j)
+			}
 		}
-		jobs = append(jobs, own...)
 	}
 	for n, j := range jobs {
 		j.key = "istio-upgrade-" + strconv.Itoa(n)
@@ -58,7 +69,12 @@ func Reinject(ctx context.Context, istioctl *Istioctl, settings Settings, object
 	if err := in.run(ctx, jobs); err != nil {
 		return nil, err
 	}
-	for _, j := range jobs {
+	for _, j := range alike {
+		if j.err = j.like.err; j.err == nil {
+			j.write(j.like.plain, j.like.injected, in.config)
+		}
+	}
+	for _, j := range append(jobs, alike...) {
 		if j.err != nil && out[j.of].Err == nil {
 			out[j.of].Err = fmt.Errorf("%s: %w", objectName(out[j.of].Before.Object), j.err)
 		}
@@ -75,9 +91,11 @@ type job struct {
 	old      map[string]string // environment of the proxy that was taken out; nil where there was none
 	key      string
 	template podTemplate // in a copy, without a sidecar; the result is written into it
-	base     *unstructured.Unstructured
-	result   *unstructured.Unstructured
-	err      error
+	// like is the job of another template that says the same, whose injection is
+	// this one's too; nil where istioctl is to be asked.
+	like            *job
+	plain, injected podTemplate // istioctl's renderings, without and with a sidecar
+	err             error
 }
 
 // prepare makes After an uninjected copy and lists the templates in it.
@@ -102,6 +120,7 @@ func (r *Reinjected) prepare() ([]*job, error) {
 			r.Notes = append(r.Notes, Note{objectName(clean.Object), t.field(injectKey), "is false, which keeps the webhook away and stays; the sidecar injected by hand is renewed"})
 		}
 	}
+	live := len(templates)
 	if applied, ok := r.lastApplied(); ok {
 		templates = append(templates, podTemplates(applied.Object)...)
 		r.applied = applied
@@ -111,6 +130,9 @@ func (r *Reinjected) prepare() ([]*job, error) {
 		j := &job{template: t}
 		if len(r.Removed) > 0 {
 			j.old = oldEnv(r.Before, t.path)
+		}
+		if at := len(jobs) - live; at >= 0 && at < live && saysTheSame(t, jobs[at].template) {
+			j.like = jobs[at]
 		}
 		jobs = append(jobs, j)
 	}
@@ -139,6 +161,9 @@ func (r *Reinjected) lastApplied() (*unstructured.Unstructured, bool) {
 	if err != nil || !result.Changed {
 		return nil, false
 	}
+	if status, has := obj["status"]; has { // kube-inject writes an empty one, and will again
+		clean.Object["status"] = status
+	}
 	return clean, true
 }
 
@@ -160,6 +185,11 @@ func (r *Reinjected) finish() {
 		r.After.SetAnnotations(annotations)
 	}
 	for _, t := range podTemplates(r.After.Object) {
+		if n := len(proxiesOf(t)); n > 1 {
+			r.Err = fmt.Errorf("%s would have %d containers %s in %s: an older injection is left in it; take it out by hand", objectName(r.Before.Object), n, proxyContainer, t.field("spec"))
+			r.After, r.Added = nil, []Injection{}
+			return
+		}
 		if injection, _, found, err := detect(t); err == nil && found {
 			r.Added = append(r.Added, injection)
 		}
@@ -229,42 +259,47 @@ func (in *injector) attempt(ctx context.Context, jobs []*job) error {
 		return err
 	}
 	for i, j := range jobs {
-		j.result, j.base = results[2*i], results[2*i+1]
-		j.err = j.apply(carriers[i], in)
+		j.err = j.apply(carriers[i], results[2*i], results[2*i+1], in)
 	}
 	return nil
 }
 
-// apply writes istioctl's change into the job's template.
-func (j *job) apply(c carrier, in *injector) error {
-	if _, found := Injected(j.result); !found {
+// apply writes istioctl's change into the job's template: result is what it made
+// of the carrier, untouched what it gave back of one that it was not to inject.
+func (j *job) apply(c carrier, result, untouched *unstructured.Unstructured, in *injector) error {
+	if _, found := Injected(result); !found {
 		return errors.New("istioctl kube-inject gave it back without a sidecar" + skipReason(j.template))
 	}
-	changed := podTemplates(j.result.Object)
+	changed := podTemplates(result.Object)
 	if len(changed) != 1 {
 		return errors.New("istioctl kube-inject gave it back without its pod template")
 	}
-	base, err := j.plain()
+	plain, err := rendering(untouched)
 	if err != nil {
 		return err
 	}
 	c.complete(changed[0], j.template, in.settings)
-
-	own := j.template
-	spec, _ := graft(own.spec, base.spec, changed[0].spec).(map[string]any)
-	clear(own.spec)
-	maps.Copy(own.spec, spec)
-	annotations, labels := changed[0].annotations(), changed[0].labels()
-	restoreMeta(annotations, labels, own, in.config)
-	own.setMeta("annotations", annotations)
-	own.setMeta("labels", labels)
+	j.plain, j.injected = plain, changed[0]
+	j.write(plain, changed[0], in.config)
 	return nil
 }
 
-// plain is istioctl's own rendering of the template without a sidecar. To 1.7
+// write takes over what istioctl made of plain.
+func (j *job) write(plain, injected podTemplate, config injectConfig) {
+	own := j.template
+	spec, _ := graft(own.spec, plain.spec, injected.spec).(map[string]any)
+	clear(own.spec)
+	maps.Copy(own.spec, spec)
+	annotations, labels := injected.annotations(), injected.labels()
+	restoreMeta(annotations, labels, own, config)
+	own.setMeta("annotations", annotations)
+	own.setMeta("labels", labels)
+}
+
+// rendering is istioctl's own rendering of the template without a sidecar. To 1.7
 // kube-inject injects whatever the pod asks; then its sidecar is taken out again.
-func (j *job) plain() (podTemplate, error) {
-	base, _, err := Uninject(j.base)
+func rendering(untouched *unstructured.Unstructured) (podTemplate, error) {
+	base, _, err := Uninject(untouched)
 	if err != nil {
 		return podTemplate{}, err
 	}

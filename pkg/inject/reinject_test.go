@@ -142,6 +142,7 @@ func TestLastApplied(t *testing.T) {
 	}
 	plain := named(t, "Deployment", "one")
 	old := withSidecar(t, plain.DeepCopy(), status112, map[string]string{"OLD": "yes"}, nil, false)
+	old.Object["status"] = map[string]any{} // as kube-inject prints it
 	withOriginal := old.DeepCopy()
 	withOriginal.SetAnnotations(applied(plain).GetAnnotations())
 
@@ -156,6 +157,9 @@ func TestLastApplied(t *testing.T) {
 	found, ok := Injected(&unstructured.Unstructured{Object: manifest})
 	if !ok || found.Version != "1.31.0" {
 		t.Errorf("the applied manifest has the sidecar %+v", found)
+	}
+	if _, has := manifest["status"]; !has {
+		t.Error("what kube-inject prints anew has a status, the applied manifest has none")
 	}
 	if got := results[1].After.GetAnnotations()[lastApplied]; got != withOriginal.GetAnnotations()[lastApplied] {
 		t.Errorf("the original was changed in last-applied: %s", got)

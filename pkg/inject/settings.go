@@ -93,7 +93,7 @@ func SettingsFromFiles(injectConfig, meshConfig, values string) (Settings, error
 		}
 		data, err := os.ReadFile(f.path)
 		if err != nil {
-			return Settings{}, fmt.Errorf("cannot read %s %s: %w", f.flag, f.path, unwrapPath(err))
+			return Settings{}, fmt.Errorf("cannot read %s: %w", f.flag, err)
 		}
 		if strings.TrimSpace(string(data)) == "" {
 			return Settings{}, fmt.Errorf("%s %s is empty", f.flag, f.path)

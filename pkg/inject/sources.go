@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,7 +57,7 @@ func fileSource(name string) Source {
 func fileSources(name string, recursive bool) ([]Source, error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", name, unwrapPath(err))
+		return nil, fmt.Errorf("cannot read the manifests: %w", err)
 	}
 	if !info.IsDir() {
 		return []Source{fileSource(name)}, nil
@@ -65,7 +66,7 @@ func fileSources(name string, recursive bool) ([]Source, error) {
 	err = filepath.WalkDir(name, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
-			return fmt.Errorf("cannot read %s: %w", path, unwrapPath(err))
+			return fmt.Errorf("cannot read the manifests: %w", err)
 		case entry.IsDir() && path != name && !recursive:
 			return filepath.SkipDir
 		case !entry.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)):
@@ -74,32 +75,32 @@ func fileSources(name string, recursive bool) ([]Source, error) {
 		return nil
 	})
 	if err == nil && len(sources) == 0 {
-		err = fmt.Errorf("%s holds no .yaml, .yml or .json file", name)
+		err = fmt.Errorf("%s holds no .yaml, .yml or .json file; give -R to look into the folders below", name)
 	}
 	return sources, err
 }
 
-// unwrapPath takes the path off an error that is about to be named anyway.
-func unwrapPath(err error) error {
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		return pathErr.Err
+// unwrapURL takes the URL off an error that is about to be named anyway.
+func unwrapURL(err error) error {
+	if urlErr, ok := errors.AsType[*url.Error](err); ok {
+		return urlErr.Err
 	}
 	return err
 }
 
-func urlSource(url string, client *http.Client) Source {
-	return Source{url, func(ctx context.Context) (io.ReadCloser, error) {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func urlSource(address string, client *http.Client) Source {
+	return Source{address, func(ctx context.Context) (io.ReadCloser, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read %s: %w", url, err)
+			return nil, fmt.Errorf("cannot read %s: %w", address, err)
 		}
 		response, err := client.Do(request)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read %s: %w", url, err)
+			return nil, fmt.Errorf("cannot read %s: %w; can it be reached from here?", address, unwrapURL(err))
 		}
 		if response.StatusCode != http.StatusOK {
 			_ = response.Body.Close()
-			return nil, fmt.Errorf("cannot read %s: the server answered %s", url, response.Status)
+			return nil, fmt.Errorf("cannot read %s: the server answered %s", address, response.Status)
 		}
 		return response.Body, nil
 	}}

@@ -15,6 +15,13 @@ type sidecarStatus struct {
 	ImagePullSecrets []string `json:"imagePullSecrets"`
 	Version          *string  `json:"version"`
 	Revision         *string  `json:"revision"`
+
+	unlisted map[string]bool // what addForm added, such as containers[istio-proxy]
+}
+
+// empty: nothing is listed, as where a person emptied the annotation.
+func (s sidecarStatus) empty() bool {
+	return len(s.Containers)+len(s.InitContainers)+len(s.Volumes)+len(s.ImagePullSecrets) == 0
 }
 
 func parseStatus(value string) (sidecarStatus, error) {
@@ -60,4 +67,33 @@ func injectionEra(status sidecarStatus, env map[string]string, canonicalLabel bo
 	default:
 		return era{0, 5}
 	}
+}
+
+// formEra is the span where the status is lost, told from what is there and never
+// from what is not: the volumes and the environment that releases have written
+// since, the overrides of 1.9, and the record of annotations that ended with 1.10.
+func formEra(t podTemplate, env map[string]string) era {
+	volumes := listOf(t.spec, "volumes")
+	_, ports := env[envPodPorts]
+	_, annotations := env[envAnnotations]
+	_, labels := env[envLabels]
+	_, overridden := t.annotations()[overridesAnnotation]
+	e := era{0, newest}
+	switch {
+	case lastNamed(volumes, credentialSocketVolume) >= 0:
+		e.first = 15
+	case lastNamed(volumes, workloadSocketVolume) >= 0:
+		e.first = 14
+	case overridden:
+		e.first = 9
+	case ports:
+		e.first = 6
+	}
+	switch {
+	case labels && e.first <= 5:
+		e.last = 5
+	case annotations && e.first <= 10:
+		e.last = 10
+	}
+	return e
 }

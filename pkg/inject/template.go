@@ -14,6 +14,8 @@ type podTemplate struct {
 	owner map[string]any // the whole object
 	meta  map[string]any // holds "metadata" with the injector's annotations and labels
 	spec  map[string]any
+
+	metaPath string // of the annotations' holder where it is not path: a CronJob's Job template
 }
 
 // maxDepth bounds the search for templates in kinds we do not know.
@@ -66,7 +68,7 @@ func cronJobTemplate(obj map[string]any) []podTemplate {
 	job := mapAt(obj, "spec", "jobTemplate")
 	_, onJob := stringMap(job, "annotations")[statusAnnotation]
 	if onJob || !onPod {
-		found[0].meta = job
+		found[0].meta, found[0].metaPath = job, "spec.jobTemplate"
 	}
 	return found
 }
@@ -115,6 +117,9 @@ func hasContainers(spec map[string]any) bool {
 
 // field names a field of the template in notes.
 func (t podTemplate) field(name string) string {
+	if t.metaPath != "" && (strings.HasPrefix(name, "annotations") || strings.HasPrefix(name, "labels")) {
+		return t.metaPath + "." + name
+	}
 	if t.path == "" {
 		return name
 	}
@@ -124,20 +129,26 @@ func (t podTemplate) field(name string) string {
 func (t podTemplate) annotations() map[string]string { return stringMap(t.meta, "annotations") }
 func (t podTemplate) labels() map[string]string      { return stringMap(t.meta, "labels") }
 
-// setMeta writes annotations or labels back; an empty map goes.
+// setMeta writes annotations or labels back; an empty map goes. Values that are no
+// strings, which the API server would refuse, are not ours to drop.
 func (t podTemplate) setMeta(key string, values map[string]string) {
 	metadata, _ := t.meta["metadata"].(map[string]any)
-	if len(values) == 0 {
+	out := make(map[string]any, len(values))
+	for k, v := range mapAt(metadata, key) {
+		if _, isString := v.(string); !isString {
+			out[k] = v
+		}
+	}
+	for k, v := range values {
+		out[k] = v
+	}
+	if len(out) == 0 {
 		delete(metadata, key)
 		return
 	}
 	if metadata == nil {
 		metadata = map[string]any{}
 		t.meta["metadata"] = metadata
-	}
-	out := make(map[string]any, len(values))
-	for k, v := range values {
-		out[k] = v
 	}
 	metadata[key] = out
 }

@@ -48,10 +48,20 @@ func uninjectObject(obj map[string]any, in string, result *Result, depth int) er
 			return fmt.Errorf("%s: lists are nested more than %d deep", objectName(obj), maxDepth)
 		}
 		for i, item := range items {
-			if m, ok := item.(map[string]any); ok {
-				if err := uninjectObject(m, fmt.Sprintf("items[%d] ", i), result, depth+1); err != nil {
-					return err
-				}
+			m, ok := item.(map[string]any)
+			if !ok {
+				continue
+			}
+			_, named := m["kind"]
+			if kind := strings.TrimSuffix(obj["kind"].(string), "List"); !named && kind != "" {
+				m["kind"] = kind // what the API server leaves out of its own lists
+			}
+			err := uninjectObject(m, fmt.Sprintf("items[%d] ", i), result, depth+1)
+			if !named {
+				delete(m, "kind")
+			}
+			if err != nil {
+				return err
 			}
 		}
 		return nil
@@ -103,6 +113,7 @@ type work struct {
 	podTemplate
 	status  sidecarStatus
 	env     map[string]string // of the proxy as first injected
+	forced  map[string]string // redirection annotations by the init container's flags
 	proxies []map[string]any  // the injected istio-proxy containers; two after a double injection
 	era     era
 	role    string // "sidecar", "router" (gateway template), "" where there is no proxy
@@ -114,19 +125,30 @@ type work struct {
 func newWork(t podTemplate, injection Injection, status sidecarStatus, result *Result) *work {
 	w := &work{podTemplate: t, status: status, taken: injection, result: result}
 	w.taken.Containers, w.taken.InitContainers, w.taken.Volumes = []string{}, []string{}, []string{}
-	for _, key := range []string{"containers", "initContainers"} {
-		for _, c := range listOf(t.spec, key) {
-			if nameOf(c) == proxyContainer {
-				w.proxies = append(w.proxies, c)
-			}
-		}
-	}
+	w.proxies = proxiesOf(t)
 	w.env = proxyEnv(t) // a second template's part of the proxy may stand in the other list
+	w.forced = readRedirection(t.spec)
 	w.role = proxyRole(w.proxies, t.annotations()[templatesAnnotation])
 	w.double = w.twice()
 	_, canonical := t.labels()[canonicalName]
 	w.era = injectionEra(status, w.env, canonical)
+	if injection.FoundBy == FoundByForm {
+		w.era = formEra(t, w.env)
+	}
 	return w
+}
+
+// proxiesOf lists a template's proxies, those of the containers first.
+func proxiesOf(t podTemplate) []map[string]any {
+	var proxies []map[string]any
+	for _, key := range []string{"containers", "initContainers"} {
+		for _, c := range listOf(t.spec, key) {
+			if nameOf(c) == proxyContainer {
+				proxies = append(proxies, c)
+			}
+		}
+	}
+	return proxies
 }
 
 // run does the parts in an order in which each still sees what it needs: the
@@ -135,12 +157,19 @@ func (w *work) run() error {
 	if w.taken.FoundBy == FoundByForm {
 		w.note("annotations", fmt.Sprintf("%s is missing or unreadable; the sidecar was recognised by its form and removed by known names", statusAnnotation))
 	}
+	if left := sortedKeys(w.status.unlisted); w.taken.FoundBy == FoundByStatus && len(left) > 0 {
+		w.note("annotations", fmt.Sprintf("%s does not list %s, which an earlier injection left; removed too", statusAnnotation, strings.Join(left, ", ")))
+	}
+	w.noteCustom()
 	if w.double {
 		w.note("containers", fmt.Sprintf("injected %d times; all proxies are removed and the first one's record of the original is used", len(w.proxies)))
 	}
 	own, err := parseOverrides(w.annotations()[overridesAnnotation])
 	if err != nil {
 		return err
+	}
+	for _, c := range own.dropIstios() {
+		w.note("annotations", fmt.Sprintf("%s holds container %q of an earlier injection as your own, since the status was lost before the last; removed too", overridesAnnotation, nameOf(c)))
 	}
 	record, err := w.record()
 	if err != nil {
@@ -149,7 +178,9 @@ func (w *work) run() error {
 	firstApp := w.firstAppContainer()
 	agentPorts := w.agentPorts()
 
-	w.removeContainers(own)
+	if err := w.removeContainers(own); err != nil {
+		return err
+	}
 	w.restoreProbes(record)
 	w.removeVolumes()
 	w.removePullSecrets()
@@ -164,11 +195,14 @@ func (w *work) note(field, message string) {
 	w.result.Notes = append(w.result.Notes, Note{Object: objectName(w.owner), Field: w.field(field), Message: message})
 }
 
-// twice: one list holds two proxies, as kube-inject to 1.1 makes it.
+// twice: one list holds two proxies, as kube-inject to 1.1 makes it, or both lists
+// a whole one, as 1.17+ makes it where the form has changed in between.
 func (w *work) twice() bool {
+	whole := 0
 	for _, key := range []string{"containers", "initContainers"} {
+		list := listOf(w.spec, key)
 		n := 0
-		for _, c := range listOf(w.spec, key) {
+		for _, c := range list {
 			if nameOf(c) == proxyContainer {
 				n++
 			}
@@ -176,8 +210,11 @@ func (w *work) twice() bool {
 		if n > 1 {
 			return true
 		}
+		if slices.ContainsFunc(list, sidecarForm) {
+			whole++
+		}
 	}
-	return false
+	return whole > 1
 }
 
 // proxyRole is the proxy's role by its arguments; where a user's own replaced

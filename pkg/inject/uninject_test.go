@@ -110,9 +110,47 @@ spec:
 		{
 			name: "all annotations are recorded to 1.10", status: status110,
 			env: map[string]string{envPodPorts: "[]", envAnnotations: `{"traffic.sidecar.istio.io/excludeInboundPorts":"4,5","kubectl.kubernetes.io/default-logs-container":"app"}`},
-			in: `metadata: {annotations: {traffic.sidecar.istio.io/excludeInboundPorts: "4,5,15020", traffic.sidecar.istio.io/includeInboundPorts: "*",` +
+			in: `metadata: {annotations: {traffic.sidecar.istio.io/excludeInboundPorts: "4,5,15020",` +
 				` kubectl.kubernetes.io/default-logs-container: app, note: later}}` + "\nspec: {containers: [{name: app}]}",
 			want: `metadata: {annotations: {traffic.sidecar.istio.io/excludeInboundPorts: "4,5", kubectl.kubernetes.io/default-logs-container: app, note: later}}` + "\nspec: {containers: [{name: app}]}",
+		},
+		{
+			name: "what was added after an injection by 1.9 stays, with a note", status: status110,
+			env:   map[string]string{envPodPorts: "[]"},
+			in:    `metadata: {annotations: {sidecar.istio.io/interceptionMode: REDIRECT, traffic.sidecar.istio.io/excludeOutboundPorts: "3306"}}` + "\nspec: {containers: [{name: app}]}",
+			want:  `metadata: {annotations: {sidecar.istio.io/interceptionMode: REDIRECT, traffic.sidecar.istio.io/excludeOutboundPorts: "3306"}}` + "\nspec: {containers: [{name: app}]}",
+			notes: []string{"spec.template.annotations[sidecar.istio.io/interceptionMode]", "spec.template.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]"},
+		},
+		{
+			name: "of 1.6 goes what its template writes", status: status106,
+			env: map[string]string{envPodPorts: "[]"},
+			in: `metadata: {annotations: {sidecar.istio.io/interceptionMode: REDIRECT, traffic.sidecar.istio.io/includeInboundPorts: "80", traffic.sidecar.istio.io/excludeInboundPorts: "15020",` +
+				` traffic.sidecar.istio.io/excludeOutboundPorts: "3306"}}` + "\nspec: {containers: [{name: app, ports: [{containerPort: 80}]}]}",
+			want:  `metadata: {annotations: {traffic.sidecar.istio.io/excludeOutboundPorts: "3306"}}` + "\nspec: {containers: [{name: app, ports: [{containerPort: 80}]}]}",
+			notes: []string{"spec.template.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]"},
+		},
+		{
+			name: "another revision than the injector's is the user's", status: status128,
+			in:    "metadata: {annotations: {istio.io/rev: canary}}\nspec: {containers: [{name: app}]}",
+			want:  "metadata: {annotations: {istio.io/rev: canary}}\nspec: {containers: [{name: app}]}",
+			notes: []string{"spec.template.annotations[istio.io/rev]"},
+		},
+		{
+			name: "values that are no strings are not dropped", status: status128,
+			in:   "metadata: {annotations: {x: true, n: 5}}\nspec: {containers: [{name: app}]}",
+			want: "metadata: {annotations: {x: true, n: 5}}\nspec: {containers: [{name: app}]}",
+		},
+		{
+			name: "a custom template's volume is told of", status: strings.Replace(status128, `"istio-envoy"`, `"istio-envoy","spool"`, 1),
+			in:    "metadata: {annotations: {by: template}}\nspec: {containers: [{name: app}], volumes: [{name: spool}]}",
+			want:  "metadata: {annotations: {by: template}}\nspec: {containers: [{name: app}]}",
+			notes: []string{"spec.template.metadata"},
+		},
+		{
+			name: "a volume of the user's that both mount stays", status: strings.Replace(status128, `"istio-envoy"`, `"istio-envoy","certs"`, 1),
+			in:    "metadata: {annotations: {sidecar.istio.io/userVolume: '{\"certs\":{}}'}}\nspec: {containers: [{name: app, volumeMounts: [{name: certs}]}], volumes: [{name: certs}]}",
+			want:  "metadata: {annotations: {sidecar.istio.io/userVolume: '{\"certs\":{}}'}}\nspec: {containers: [{name: app, volumeMounts: [{name: certs}]}], volumes: [{name: certs}]}",
+			notes: []string{"spec.template.volumes"},
 		},
 		{
 			name: "labels the injector writes go, others stay with a note", status: status128,
@@ -377,6 +415,9 @@ func FuzzUninject(f *testing.F) {
 	f.Add([]byte(deployment("metadata: {annotations: {sidecar.istio.io/status: '" + status110 + "'}}\nspec: {containers: [{name: app}, {name: istio-proxy, env: [{name: ISTIO_KUBE_APP_PROBERS, value: '{}'}]}]}")))
 	f.Add([]byte(`{"kind":"List","items":[{"kind":"Pod","spec":{"containers":[{"name":"a"}]}}]}`))
 	f.Add([]byte(plainService))
+	for _, tc := range leftovers {
+		f.Add([]byte(deployment(tc.in)))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		raw, err := yaml.YAMLToJSON(data)
 		if err != nil {

@@ -6,9 +6,24 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
 )
+
+// maxEntries is the most lines and commas that one document may have. Each can
+// be a value, which takes some hundred bytes once it is read; a List of ten
+// thousand workloads has less.
+const maxEntries = 4 << 20
+
+// checkEntries refuses a document that would take too much time and memory to
+// read although its bytes are few enough.
+func checkEntries(body []byte) error {
+	if bytes.Count(body, []byte("\n"))+bytes.Count(body, []byte(",")) > maxEntries {
+		return fmt.Errorf("it has more than %d lines and list entries; give it in several documents", maxEntries)
+	}
+	return nil
+}
 
 // checkAliases refuses a document whose aliases would expand beyond MaxDocument.
 // The YAML reader bounds how many nodes aliases make, but not their bytes.
@@ -73,6 +88,7 @@ func (d Document) locate(err error) error {
 		}
 		return "line " + strconv.Itoa(n+before)
 	})
+	text = strings.NewReplacer("unmarshal errors:\n  ", "", "\n  ", "; ").Replace(text) // one line
 	return &yamlError{text: text, err: err}
 }
 

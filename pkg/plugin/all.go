@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,11 +39,13 @@ func newAllCommand(s *session) *cobra.Command {
 		Long: `Run the three steps, each gated by the one before.
 
 Brings the CustomResourceDefinitions, the control plane and the workloads of a
-namespace (or of all, with -A) to the target tag. The plans of the first two
-steps are made and checked before the first write; each step is verified before
-the next begins; run again, it goes on where it stopped.`,
+namespace (or of all, with -A) to the target tag. The plans of all steps are made
+and checked before the first write; each step is verified before the next begins;
+run again, it goes on where it stopped.
+
+` + watchHelp,
 		Example: allExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.validate(); err != nil {
 				return err
@@ -50,6 +56,7 @@ the next begins; run again, it goes on where it stopped.`,
 	flags := cmd.Flags()
 	o.changeFlags.add(flags)
 	o.targetFlags.add(flags)
+	o.addDiff(flags)
 	o.crdsFlags.add(flags)
 	o.controlPlaneFlags.add(flags)
 	o.workloadFlags.add(flags)
@@ -74,9 +81,19 @@ func (o *allOptions) validate() error {
 	return nil
 }
 
-// stage is a step of the run: it is planned anew when its turn has come,
-// because the one before has changed the cluster.
-type stage func(ctx context.Context) (action, error)
+// stage plans a step. Ahead is true where a step before it has yet to change the
+// cluster: the plan is then made for what will be there.
+type stage func(ctx context.Context, ahead bool) (action, error)
+
+// planned is a stage's plan, made before anything was applied.
+type planned struct {
+	action
+	// final plans are applied as they are; others are made anew when the steps
+	// before them have changed the cluster.
+	final bool
+	// preflight is what those parts of check refuse that concern the step.
+	preflight []gate.Refusal
+}
 
 func (o *allOptions) run(ctx context.Context) error {
 	c, err := o.connect()
@@ -88,10 +105,9 @@ func (o *allOptions) run(ctx context.Context) error {
 		return err
 	}
 	doc := document{APIVersion: documentVersion, Kind: "Report", Step: "all", DryRun: o.dryRun != dryRunNone, Steps: []document{}}
-	err = o.runStages(ctx, c, stages, &doc)
-	if err != nil {
-		doc.Error = err.Error()
-	}
+	o.listen.run, o.listen.stages = "all", len(stages)
+	err = o.listen.finish("all", o.mark(o.runStages(ctx, c, stages, &doc)))
+	doc.endWith(err)
 	if o.output.structured() {
 		return errors.Join(err, o.output.print(o.Out, doc))
 	}
@@ -99,22 +115,35 @@ func (o *allOptions) run(ctx context.Context) error {
 }
 
 func (o *allOptions) runStages(ctx context.Context, c *cluster.Cluster, stages []stage, doc *document) error {
-	if err := o.checkFirst(ctx, stages[:2]); err != nil {
+	read := o.reading()
+	plans, err := o.planAhead(ctx, stages)
+	read()
+	if err == nil {
+		err = o.refusal(plans)
+	}
+	if err != nil {
+		return errors.Join(o.showRefused(c.Identity(), plans, doc, err), err)
+	}
+	if err := o.summarize(c.Identity(), plans); err != nil {
 		return err
 	}
+	// What a step has locked stays locked until the last one has ended.
+	ctx, o.locks = o.newLocks(ctx, c)
+	defer o.locks.Release(ctx)
 	for i, plan := range stages {
-		a, err := plan(ctx)
-		if err != nil {
-			return err
+		a := plans[i].action
+		if !plans[i].final {
+			read := o.reading()
+			a, err = plan(ctx, false)
+			read()
+			if err != nil {
+				return err
+			}
 		}
-		if i > 0 && !o.output.structured() && !o.output.name() {
-			fmt.Fprintln(o.Out)
-		}
+		o.listen.stage = i + 1
 		step := o.document(a)
-		err = o.carryOut(ctx, o.session, c.Identity(), a, &step)
-		if err != nil {
-			step.Error = err.Error()
-		}
+		err = o.carryOut(ctx, o.session, c.Identity(), o.apart(a), &step)
+		step.endWith(err)
 		doc.Steps = append(doc.Steps, step)
 		if err != nil {
 			return err
@@ -123,22 +152,102 @@ func (o *allOptions) runStages(ctx context.Context, c *cluster.Cluster, stages [
 	return nil
 }
 
-// checkFirst makes the plans of the first two steps and gives what refuses
-// them, before the first of them writes.
-func (o *allOptions) checkFirst(ctx context.Context, stages []stage) error {
-	var refusals []gate.Refusal
+// planAhead makes the plans of all steps before the first of them writes. Its
+// error is that of the first step that cannot be planned, whatever the reason: a
+// namespace that is not there, pods that may not be read; the plans are those of
+// the steps before.
+func (o *allOptions) planAhead(ctx context.Context, stages []stage) ([]planned, error) {
+	var plans []planned
+	ahead := false
 	for _, plan := range stages {
-		a, err := plan(ctx)
+		a, err := plan(ctx, ahead)
 		if err != nil {
-			return err
+			return plans, err
 		}
-		refusals = append(refusals, a.refusals...)
+		p := planned{action: a, final: !ahead || o.dryRun != dryRunNone, preflight: preflightRefusals(ctx, a)}
+		plans = append(plans, p)
+		ahead = ahead || !a.empty
 	}
-	return gate.Check("all", refusals, o.force)
+	return plans, nil
 }
 
-// stages gives the three steps. In a dry run the workloads are judged by what
-// the injector will give after the second step.
+// refusal gives what refuses the run as a whole. Of a step whose plan is not
+// final only what no step before it can mend counts: rights that are lacking.
+func (o *allOptions) refusal(plans []planned) error {
+	var refusals, preflight []gate.Refusal
+	for i, p := range plans {
+		preflight = append(preflight, p.preflight...)
+		for _, r := range p.refusals {
+			if p.final || i == 1 || r.Object == cluster.YourRights {
+				refusals = append(refusals, r)
+			}
+		}
+	}
+	if err := gate.Check("all", slices.Concat(refusals, preflight), o.force); err != nil {
+		return err
+	}
+	o.tellForced(preflight) // the steps tell of their own
+	return nil
+}
+
+// showRefused shows the plans that could be made of a run that is refused.
+// Where one could not be made at all, the reason stands alone.
+func (o *allOptions) showRefused(id cluster.Identity, plans []planned, doc *document, why error) error {
+	refused := errors.As(why, new(*gate.Error))
+	if refused {
+		if err := o.summarize(id, plans); err != nil {
+			return err
+		}
+	}
+	for _, p := range plans {
+		doc.Steps = append(doc.Steps, o.document(p.action))
+		if refused {
+			if err := o.present(o.session, o.apart(p.action)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// apart gives an action whose plan is shown apart from what stands above.
+func (o *allOptions) apart(a action) action {
+	show := a.show
+	a.show = func(w io.Writer, wide bool) error {
+		fmt.Fprintln(w)
+		return show(w, wide)
+	}
+	return a
+}
+
+// summarize shows in a line each what the steps are going to do.
+func (o *allOptions) summarize(id cluster.Identity, plans []planned) error {
+	if o.output.structured() || o.output.name() {
+		return nil
+	}
+	return o.toReader(o.session, func(w io.Writer) error {
+		fmt.Fprintln(w, planHead("all", id, "to "+o.tag))
+		for i, p := range plans {
+			fmt.Fprintf(w, "  %d %-13s  %s\n", i+1, p.step, escape(p.summary()))
+		}
+		return nil
+	})
+}
+
+// summary says in a line what a step is going to do.
+func (a *planned) summary() string {
+	text := strings.TrimSuffix(a.prompt, "?")
+	if a.empty {
+		text = strings.TrimSuffix(a.nothing, ".")
+	}
+	if n := len(a.refusals) + len(a.preflight); n > 0 {
+		text += " (refused: " + plural(n, "reason") + ")"
+	}
+	return text
+}
+
+// stages gives the three steps. Ahead of the others the workloads are judged by
+// what the injector will give after the second step.
 func (o *allOptions) stages(c *cluster.Cluster) ([]stage, error) {
 	source, err := helm.ParseSource(o.charts)
 	if err != nil {
@@ -149,24 +258,28 @@ func (o *allOptions) stages(c *cluster.Cluster) ([]stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	workloads := o.workloadFlags.options(o.session, c, &o.changeFlags, nil)
-	crdsDone := false
-	if o.dryRun != dryRunNone {
-		workloads.PreviewTag = o.tag
+	o.byHand.diff = o.targetFlags.diff
+	if o.backupDir != "" { // apart from the custom resources, which are restored alone
+		o.byHand.backupDir = filepath.Join(o.backupDir, "workloads")
 	}
 	return []stage{
-		func(ctx context.Context) (action, error) {
+		func(ctx context.Context, _ bool) (action, error) {
 			return crdsAction(ctx, c, source, crdOptions)
 		},
-		func(ctx context.Context) (action, error) {
+		func(ctx context.Context, ahead bool) (action, error) {
 			options := planeOptions
-			// The first time it is planned nothing has been applied yet.
-			options.CRDsFirst = !crdsDone || o.dryRun != dryRunNone
-			crdsDone = true
+			options.CRDsFirst = ahead
 			return controlPlaneAction(ctx, c, options)
 		},
-		func(ctx context.Context) (action, error) {
-			return sidecarsAction(ctx, c, workloads)
+		func(ctx context.Context, ahead bool) (action, error) {
+			options := o.workloadFlags.options(o.session, c, &o.changeFlags, nil)
+			if ahead {
+				options.PreviewTag = o.tag
+			}
+			if ahead && o.dryRun == dryRunNone {
+				options.ByHand = nil // the injector's settings are not there yet
+			}
+			return sidecarsAction(ctx, c, options)
 		},
 	}, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/lock"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/sidecars"
 )
@@ -29,6 +30,11 @@ type changeFlags struct {
 	timeout      time.Duration
 	fieldManager string
 	force        bool
+	takeOver     bool
+	listen       listenFlags
+
+	// locks are those of the whole run, where it has several steps; nil for one.
+	locks *lock.Set
 }
 
 const defaultTimeout = 10 * time.Minute
@@ -41,13 +47,15 @@ const (
 
 func (c *changeFlags) add(flags *pflag.FlagSet) {
 	c.output.add(flags)
-	flags.StringVar(&c.dryRun, "dry-run", dryRunNone, "none, client or server: show the plan and change nothing")
+	c.listen.add(flags)
+	flags.StringVar(&c.dryRun, "dry-run", dryRunNone, "Show the plan and change nothing: none, client or server")
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	flags.BoolVarP(&c.yes, "yes", "y", false, "Go ahead without asking")
 	flags.BoolVar(&c.wait, "wait", true, "Wait until what was changed is ready, and verify it")
 	flags.DurationVar(&c.timeout, "timeout", defaultTimeout, "How long one workload or release may be without progress")
 	flags.StringVar(&c.fieldManager, "field-manager", sidecars.DefaultFieldManager, "Name of the manager that fields are written as")
 	flags.BoolVar(&c.force, "force", false, "Go ahead in spite of refusals that say that --force overrides them")
+	flags.BoolVar(&c.takeOver, "take-over", false, "Take the lock of a run that has died without waiting for its lease to expire; refused while that run lives")
 }
 
 // validate checks what the flags' types do not.
@@ -60,6 +68,9 @@ func (c *changeFlags) validate() error {
 	}
 	if c.fieldManager == "" {
 		return usagef("--field-manager must not be empty")
+	}
+	if err := c.listen.validate(); err != nil {
+		return err
 	}
 	return c.output.validate()
 }
@@ -80,6 +91,9 @@ type action struct {
 	// names are the objects that would change, for -o name.
 	names []string
 	apply func(context.Context, progress.Emitter) (any, error)
+	// locks are held while it is applied; none for a plan that writes nothing.
+	locks   []lock.Key
+	cluster *cluster.Cluster
 	// left is what stays with a person, for JSON.
 	left any
 }
@@ -93,21 +107,19 @@ type document struct {
 	DryRun     bool   `json:"dryRun"`
 	Plan       any    `json:"plan,omitempty"`
 	// Steps are the documents of the steps, where a command has several.
-	Steps  []document `json:"steps,omitempty"`
+	Steps  []document `json:"steps,omitzero"`
 	Result any        `json:"result,omitempty"`
 	Left   any        `json:"left,omitempty"`
-	Error  string     `json:"error,omitempty"`
+	// Refusals are why nothing was applied.
+	Refusals []gate.Refusal `json:"refusals,omitempty"`
+	Error    string         `json:"error,omitempty"`
 }
-
-const documentVersion = "istio-upgrade/v1"
 
 // run shows an action's plan, asks, and applies it.
 func (c *changeFlags) run(ctx context.Context, s *session, id cluster.Identity, a action) error {
 	doc := c.document(a)
-	err := c.carryOut(ctx, s, id, a, &doc)
-	if err != nil {
-		doc.Error = err.Error()
-	}
+	err := c.listen.finish(a.step, s.mark(c.carryOut(ctx, s, id, a, &doc)))
+	doc.endWith(err)
 	if c.output.structured() {
 		if printErr := c.output.print(s.Out, doc); printErr != nil {
 			return errors.Join(err, printErr)
@@ -121,28 +133,77 @@ func (c *changeFlags) document(a action) document {
 	return document{APIVersion: documentVersion, Kind: "Report", Step: a.step, DryRun: c.dryRun != dryRunNone, Plan: a.plan, Left: a.left}
 }
 
-func (c *changeFlags) carryOut(ctx context.Context, s *session, id cluster.Identity, a action, doc *document) error {
+// endWith notes what a command ended with.
+func (d *document) endWith(err error) {
+	if err == nil {
+		return
+	}
+	d.Error = err.Error()
+	if refused, ok := errors.AsType[*gate.Error](err); ok {
+		d.Refusals = refused.Refusals
+	}
+}
+
+// present shows an action's plan, but for what is printed as one document. What
+// nobody could read is not to be applied.
+func (c *changeFlags) present(s *session, a action) error {
+	show := func(w io.Writer) error { return a.show(w, c.output.wide()) }
 	switch {
+	case c.output.structured():
+		return nil
 	case c.output.name():
-		for _, name := range a.names {
-			if _, err := fmt.Fprintln(s.Out, name); err != nil {
-				return err
+		show = func(w io.Writer) error {
+			for _, name := range a.names {
+				fmt.Fprintln(w, name)
 			}
+			return nil
 		}
-	case !c.output.structured():
-		if err := a.show(s.Out, c.output.wide()); err != nil {
-			return err
-		}
+	}
+	return c.toReader(s, show)
+}
+
+// toReader prints what has to be read before anything is applied.
+func (c *changeFlags) toReader(s *session, show func(io.Writer) error) error {
+	out := &watchedWriter{Writer: s.Out}
+	err := show(out)
+	if err == nil {
+		err = out.failed
+	}
+	if err != nil && c.dryRun == dryRunNone {
+		return fmt.Errorf("%w (%w)", &gate.Stopped{Reason: "the plan could not be shown, so nothing was changed"}, err)
+	}
+	return err
+}
+
+// watchedWriter remembers the first write that failed.
+type watchedWriter struct {
+	io.Writer
+	failed error
+}
+
+func (w *watchedWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if w.failed == nil {
+		w.failed = err
+	}
+	return n, err
+}
+
+func (c *changeFlags) carryOut(ctx context.Context, s *session, id cluster.Identity, a action, doc *document) error {
+	if err := c.present(s, a); err != nil {
+		return err
 	}
 	if err := gate.Check(a.step, a.refusals, c.force); err != nil {
 		return err
 	}
-	for _, r := range a.refusals {
-		fmt.Fprintln(s.ErrOut, "warning: --force overrides: "+escape(r.String()))
-	}
+	s.tellForced(a.refusals)
 	if c.dryRun != dryRunNone {
 		return nil
 	}
+	if err := c.listen.open(s, id); err != nil {
+		return err
+	}
+	c.listen.expect(a)
 	if a.empty {
 		if a.nothing != "" && !c.output.name() {
 			fmt.Fprintln(s.ErrOut, a.nothing)
@@ -152,17 +213,19 @@ func (c *changeFlags) carryOut(ctx context.Context, s *session, id cluster.Ident
 	if err := c.confirm(s, id, a); err != nil {
 		return err
 	}
-	result, err := a.apply(ctx, progress.Emitter{Step: a.step, To: c.listener(s)})
+	result, err := c.perform(ctx, s, c.underLock(a))
 	doc.Result = result
 	return err
 }
 
-// listener prints events as plain lines, or nothing for -o name.
-func (c *changeFlags) listener(s *session) progress.Listener {
-	if c.output.name() {
-		return progress.Discard
+// tellForced names what --force overrides.
+func (s *session) tellForced(refusals []gate.Refusal) {
+	if s.quiet {
+		return
 	}
-	return newLog(s.ErrOut)
+	for _, r := range refusals {
+		fmt.Fprintln(s.ErrOut, "warning: --force overrides: "+escape(r.String()))
+	}
 }
 
 // confirm asks for the go-ahead. Without a terminal to ask at, --yes is needed.

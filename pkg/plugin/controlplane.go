@@ -11,7 +11,10 @@ import (
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/controlplane"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/lock"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/preflight"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 )
 
@@ -21,6 +24,9 @@ const controlPlaneExample = `  # What an upgrade to 1.31.0 would change, and wha
   # Upgrade, with a value changed, from charts of one's own
   kubectl istio-upgrade control-plane --tag 1.31.0 --charts ./manifests/charts --set pilot.traceSampling=5
 
+  # See what changes in values and objects, and have the API server judge it
+  kubectl istio-upgrade control-plane --tag 1.31.0 --dry-run=server --diff
+
   # Make istiod and the gateways highly available on the way, and go back if pods fail
   kubectl istio-upgrade control-plane --tag 1.31.0 --ensure-ha --rollback-on-failure`
 
@@ -28,11 +34,17 @@ const controlPlaneExample = `  # What an upgrade to 1.31.0 would change, and wha
 type targetFlags struct {
 	tag    string
 	charts string
+	diff   bool
 }
 
 func (f *targetFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tag, "tag", "", "Image tag to go to, such as 1.31.0 or 1.31.0-distroless")
 	flags.StringVar(&f.charts, "charts", "", "Helm repository (address or name), oci:// prefix, folder or .tgz of the charts (default "+helm.DefaultSource+")")
+}
+
+// addDiff adds the flag of the commands that show what changes.
+func (f *targetFlags) addDiff(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.diff, "diff", false, "Show what changes in values and objects as a unified diff; what Secrets hold is hidden")
 }
 
 func (f *targetFlags) validate() error {
@@ -48,6 +60,7 @@ type controlPlaneFlags struct {
 	set               []string
 	values            []string
 	ensureHA          bool
+	temporaryHA       bool
 	components        []string
 	rollbackOnFailure bool
 	recoverPending    bool
@@ -60,12 +73,16 @@ func (f *controlPlaneFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.set, "set", nil, "Helm value to change, as in --set pilot.traceSampling=5 (may be repeated)")
 	flags.StringArrayVar(&f.values, "values", nil, "YAML file of Helm values to change (may be repeated)")
 	flags.BoolVar(&f.ensureHA, "ensure-ha", false, "Give istiod and gateways two replicas for good, by the charts' own values")
+	flags.BoolVar(&f.temporaryHA, "temporary-ha", false, "Give single replicas of istiod and gateways a second one for the length of the upgrade")
 	flags.StringSliceVar(&f.components, "component", nil, "Upgrade only these: istiod, cni, ztunnel, gateway (may be repeated)")
 	flags.BoolVar(&f.rollbackOnFailure, "rollback-on-failure", false, "Put a release back when its pods do not become ready")
 	flags.BoolVar(&f.recoverPending, "recover", false, "Go on from a release that a killed run left pending")
 }
 
 func (f *controlPlaneFlags) validate() error {
+	if f.ensureHA && f.temporaryHA {
+		return usagef("--ensure-ha and --temporary-ha exclude each other")
+	}
 	for _, name := range f.components {
 		if !slices.Contains(componentNames, name) {
 			return usagef("--component is istiod, cni, ztunnel or gateway, not %q", name)
@@ -83,7 +100,8 @@ func (f *controlPlaneFlags) options(s *session, c *cluster.Cluster, target *targ
 	}
 	o := controlplane.Options{
 		Tag: target.tag, Revision: f.revision, Charts: charts, Set: f.set, ValuesFiles: f.values,
-		EnsureHA: f.ensureHA, RollbackOnFailure: f.rollbackOnFailure, Recover: f.recoverPending,
+		EnsureHA: f.ensureHA, TemporaryHA: f.temporaryHA, Diff: target.diff, AskServer: change.dryRun == dryRunServer,
+		RollbackOnFailure: f.rollbackOnFailure, Recover: f.recoverPending,
 		Wait: change.wait, Timeout: change.timeout, Force: change.force,
 		IstioNamespace: s.istioNamespace, Now: time.Now,
 		Proxies: func(ctx context.Context) ([]controlplane.ProxyVersion, error) {
@@ -118,7 +136,7 @@ at once, and in the end the injector itself is asked what it gives out.
 --set and --values change the values of istiod, and what is global those of cni
 and ztunnel too; with --component they change those of what is named there.`,
 		Example: controlPlaneExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, validate := range []func() error{o.changeFlags.validate, o.targetFlags.validate, o.controlPlaneFlags.validate} {
 				if err := validate(); err != nil {
@@ -130,11 +148,15 @@ and ztunnel too; with --component they change those of what is named there.`,
 	}
 	o.changeFlags.add(cmd.Flags())
 	o.targetFlags.add(cmd.Flags())
+	o.addDiff(cmd.Flags())
 	o.controlPlaneFlags.add(cmd.Flags())
 	return cmd
 }
 
 func (o *controlPlaneOptions) run(ctx context.Context) error {
+	if o.temporaryHA && !o.wait {
+		return usagef("--temporary-ha and --wait=false exclude each other: what is not waited for has no length")
+	}
 	c, err := o.connect()
 	if err != nil {
 		return err
@@ -143,11 +165,35 @@ func (o *controlPlaneOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	read := o.reading()
 	a, err := controlPlaneAction(ctx, c, options)
+	read()
 	if err != nil {
 		return err
 	}
+	a.refuse(preflightRefusals(ctx, a))
 	return o.changeFlags.run(ctx, o.session, c.Identity(), a)
+}
+
+// stepPatience is how long a step waits for the registries, all in all.
+const stepPatience = 2 * time.Second
+
+// preflightRefusals gives what those parts of check refuse that concern a step. A
+// registry that cannot be asked from here is left to check.
+func preflightRefusals(ctx context.Context, a action) []gate.Refusal {
+	plan, ok := a.plan.(*controlplane.Plan)
+	if !ok || plan.Before() == nil {
+		return nil
+	}
+	return preflight.Refusals(a.step, preflight.Facts{Mesh: plan.Before(), Images: preflight.AskRegistries(ctx, plan.Images(), stepPatience)})
+}
+
+// refuse adds refusals to those of the plan.
+func (a *action) refuse(more []gate.Refusal) {
+	a.refusals = append(a.refusals, more...)
+	if plan, ok := a.plan.(*controlplane.Plan); ok {
+		plan.Refusals = a.refusals
+	}
 }
 
 // controlPlaneAction plans the step.
@@ -177,6 +223,11 @@ func controlPlaneAction(ctx context.Context, c *cluster.Cluster, options control
 	a.empty = plan.Empty()
 	if !plan.Writes() {
 		a.prompt = "Wait for the control plane at " + plan.Target + "?"
+		return a, nil
+	}
+	a.locks, a.cluster = []lock.Key{lock.ControlPlane(options.IstioNamespace)}, c
+	if len(a.names) == 0 {
+		a.prompt = fmt.Sprintf("Put %s of replicas back?", plural(len(plan.Raised), "number"))
 		return a, nil
 	}
 	a.prompt = fmt.Sprintf("Upgrade %s in %s to %s?", plural(len(a.names), "release"), joined(namespaces), plan.Target)

@@ -6,27 +6,55 @@ import (
 	"strings"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/controlplane"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress/live"
 )
 
 // controlPlaneTable gives what shows the plan of the releases.
 func controlPlaneTable(p *controlplane.Plan) func(io.Writer, bool) error {
 	return func(w io.Writer, wide bool) error {
 		fmt.Fprintln(w, planHead(controlplane.Step, p.Cluster, "revision "+p.Revision+", to "+p.Target+", charts from "+p.Charts))
-		releases := newTable("NAMESPACE", "RELEASE", "COMPONENT", "CHART", "TAG", "ACTION", "WHY", "+HELM REVISION")
-		for _, r := range p.Releases {
-			releases.row(r.Namespace, r.Name, string(r.Component), arrow(r.ChartFrom, r.ChartTo), arrow(r.TagFrom, r.TagTo), string(r.Action), r.Reason, fmt.Sprint(r.HelmRevision))
-		}
-		if err := releases.print(w, wide); err != nil {
+		if err := releasesTable(w, p.Releases, wide); err != nil {
 			return err
 		}
 		for _, r := range p.Releases {
 			releaseDetails(w, r, wide)
 		}
-		for _, text := range p.Warnings {
-			fmt.Fprintln(w, "‼ "+escape(text))
-		}
+		printReleaseDiffs(w, p.Releases)
+		printRaised(w, p.Raised)
+		warn(w, p.Warnings)
 		return nil
 	}
+}
+
+// releasesTable shows what happens to releases, in their order; why stands below
+// it, since it has no width.
+func releasesTable(w io.Writer, releases []controlplane.ReleasePlan, wide bool) error {
+	groups := newGrouped("NAMESPACE", "RELEASE", "CHART", "TAG", "+COMPONENT", "+HELM REVISION")
+	for _, r := range releases {
+		style := live.Strong
+		if r.Action == controlplane.None {
+			style = live.Plain
+		}
+		groups.row(string(r.Action), style, r.Namespace, r.Name, chartArrow(r.ChartFrom, r.ChartTo), arrow(r.TagFrom, r.TagTo), string(r.Component), fmt.Sprint(r.HelmRevision))
+	}
+	if err := groups.print(w, wide); err != nil {
+		return err
+	}
+	for _, r := range releases {
+		if r.Reason != "" {
+			fmt.Fprintln(w, escape("  "+r.Name+": "+r.Reason))
+		}
+	}
+	return nil
+}
+
+// chartArrow gives "istiod-1.30.2 → 1.31.0": the name stands once where it stays.
+func chartArrow(from, to string) string {
+	name := from[:strings.LastIndex(from, "-")+1]
+	if version, same := strings.CutPrefix(to, name); same && name != "" && from != to {
+		return from + " → " + version
+	}
+	return arrow(from, to)
 }
 
 // releaseDetails lists a release's values and objects that change.

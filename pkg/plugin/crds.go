@@ -11,6 +11,7 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/crds"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/lock"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 )
 
@@ -55,7 +56,7 @@ func (f *crdsFlags) options(s *session, target *targetFlags, change *changeFlags
 	return crds.Options{
 		Tag: target.tag, IstioNamespace: s.istioNamespace,
 		BackupDir: f.backupDir, NoBackup: f.noBackup, AdoptFrom: f.adoptFrom, External: f.external,
-		DryRun: change.dryRun, Timeout: change.timeout, FieldManager: change.fieldManager, Force: change.force,
+		Diff: target.diff, DryRun: change.dryRun, Timeout: change.timeout, FieldManager: change.fieldManager, Force: change.force,
 		Now: time.Now,
 	}
 }
@@ -80,7 +81,7 @@ applied. First, every object of every *.istio.io kind is saved in a form that
 kubectl apply -f restores; in the end, all definitions are established and no
 object is lost. No definition and no object is ever deleted.`,
 		Example: crdsExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, validate := range []func() error{o.changeFlags.validate, o.targetFlags.validate, o.crdsFlags.validate} {
 				if err := validate(); err != nil {
@@ -92,6 +93,7 @@ object is lost. No definition and no object is ever deleted.`,
 	}
 	o.changeFlags.add(cmd.Flags())
 	o.targetFlags.add(cmd.Flags())
+	o.addDiff(cmd.Flags())
 	o.crdsFlags.add(cmd.Flags())
 	return cmd
 }
@@ -106,7 +108,9 @@ func (o *crdsOptions) run(ctx context.Context) error {
 		return err
 	}
 	options := o.options(o.session, &o.targetFlags, &o.changeFlags)
+	read := o.reading()
 	a, err := crdsAction(ctx, c, source, options)
+	read()
 	if err != nil {
 		return err
 	}
@@ -136,6 +140,9 @@ func crdsAction(ctx context.Context, c *cluster.Cluster, source helm.Source, opt
 	}
 	for _, name := range plan.Changing() {
 		a.names = append(a.names, "customresourcedefinition/"+name)
+	}
+	if plan.Writes() {
+		a.locks, a.cluster = []lock.Key{lock.ControlPlane(options.IstioNamespace)}, c
 	}
 	a.prompt = fmt.Sprintf("Change %s?", plural(len(a.names), "CustomResourceDefinition"))
 	if plan.Release != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/crds"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress/live"
 )
 
 // crdsTable gives what shows the plan of the definitions.
@@ -20,20 +21,23 @@ func crdsTable(p *crds.Plan) func(io.Writer, bool) error {
 		case p.Action != crds.Nothing:
 			fmt.Fprintln(w, "No Helm release owns them: they are applied")
 		}
-		table := newTable("NAME", "ACTION", "VERSIONS", "STORAGE", "OBJECTS", "+OWNER")
-		same := 0
+		fmt.Fprintln(w, definitionCounts(p))
+		definitions := newGrouped("NAME", "VERSIONS", "STORAGE", "OBJECTS", "+OWNER")
 		for _, change := range p.CRDs {
 			if change.Action == crds.Unchanged && !wide {
-				same++
 				continue
 			}
-			table.row(change.Name, changeText(change), versionsText(change), arrow(change.StorageFrom, change.StorageTo), fmt.Sprint(objects(p, change.Name)), change.Owner)
+			style := live.Plain
+			if change.Action != crds.Unchanged {
+				style = live.Strong
+			}
+			definitions.row(changeText(change), style, change.Name, versionsText(change), arrow(change.StorageFrom, change.StorageTo), fmt.Sprint(objects(p, change.Name)), change.Owner)
 		}
-		if err := table.print(w, wide); err != nil {
+		if len(definitions.groups) > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := definitions.print(w, wide); err != nil {
 			return err
-		}
-		if same > 0 {
-			fmt.Fprintf(w, "%d unchanged\n", same)
 		}
 		for _, object := range p.Invalid {
 			for _, problem := range object.Errors {
@@ -43,14 +47,34 @@ func crdsTable(p *crds.Plan) func(io.Writer, bool) error {
 		for _, job := range p.LeftoverJobs {
 			fmt.Fprintln(w, "‼ "+escape("job "+job+" is left over, and removed first"))
 		}
-		for _, text := range p.Warnings {
-			fmt.Fprintln(w, "‼ "+escape(text))
-		}
+		printDefinitionDiffs(w, p.CRDs)
+		warn(w, p.Warnings)
 		if p.Backup != "" {
 			fmt.Fprintln(w, "Backup: "+escape(p.Backup))
 		}
 		return nil
 	}
+}
+
+// definitionCounts sums the definitions up by what happens to them.
+func definitionCounts(p *crds.Plan) string {
+	counts, order := map[string]int{}, []string{}
+	for _, c := range p.CRDs {
+		if counts[c.Action] == 0 {
+			order = append(order, c.Action)
+		}
+		counts[c.Action]++
+	}
+	parts := []string{}
+	for _, action := range order {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[action], action))
+	}
+	total := 0
+	for _, count := range p.Objects {
+		total += count.Objects
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%s: %s", plural(len(p.CRDs), "definition"), strings.Join(parts, ", ")), ": ") +
+		"; " + plural(total, "object") + " kept"
 }
 
 func changeText(c crds.Change) string {

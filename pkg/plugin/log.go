@@ -24,8 +24,12 @@ var logMarks = map[progress.Kind]string{
 	progress.StepStarted: "▸", progress.StepFinished: "▸",
 }
 
-// Notify prints the event. A terminal that is gone is no reason to stop.
+// Notify prints the event, unless it only says what is to come. A terminal that
+// is gone is no reason to stop.
 func (l *plainLog) Notify(e progress.Event) {
+	if e.Kind == progress.Planned {
+		return
+	}
 	var b strings.Builder
 	if klog.V(1).Enabled() {
 		b.WriteString(e.Time.Local().Format(time.TimeOnly) + " ")

@@ -8,8 +8,9 @@ import (
 
 	"github.com/spf13/pflag"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
-	"k8s.io/client-go/util/jsonpath"
 	"sigs.k8s.io/yaml"
 )
 
@@ -17,7 +18,7 @@ import (
 type outputFlag struct{ value string }
 
 func (o *outputFlag) add(flags *pflag.FlagSet) {
-	flags.StringVarP(&o.value, "output", "o", "table", "table, wide, json, yaml, name or jsonpath=TEMPLATE")
+	flags.StringVarP(&o.value, "output", "o", "table", "Output format: table, wide, json, yaml, name, or jsonpath=TEMPLATE, go-template=TEMPLATE and their like of kubectl")
 }
 
 func (o *outputFlag) validate() error {
@@ -25,11 +26,14 @@ func (o *outputFlag) validate() error {
 	case "", "table", "wide", "json", "yaml", "name":
 		return nil
 	}
-	if _, ok := o.template(); ok {
-		_, err := o.parse()
-		return err
+	_, err := o.template()
+	switch {
+	case genericclioptions.IsNoCompatiblePrinterError(err):
+		return usagef("-o is table, wide, json, yaml, name, or jsonpath=TEMPLATE, go-template=TEMPLATE and their like of kubectl, not %q", o.value)
+	case err != nil:
+		return usagef("-o %s: %w", o.value, err)
 	}
-	return usagef("-o is table, wide, json, yaml, name or jsonpath=TEMPLATE, not %q", o.value)
+	return nil
 }
 
 func (o *outputFlag) wide() bool { return o.value == "wide" }
@@ -37,19 +41,22 @@ func (o *outputFlag) name() bool { return o.value == "name" }
 
 // structured says whether one document is printed instead of tables.
 func (o *outputFlag) structured() bool {
-	_, ok := o.template()
-	return ok || o.value == "json" || o.value == "yaml"
+	switch o.value {
+	case "", "table", "wide", "name":
+		return false
+	}
+	return true
 }
 
-func (o *outputFlag) template() (string, bool) { return strings.CutPrefix(o.value, "jsonpath=") }
-
-func (o *outputFlag) parse() (*jsonpath.JSONPath, error) {
-	text, _ := o.template()
-	path := jsonpath.New("output").AllowMissingKeys(true)
-	if err := path.Parse(text); err != nil {
-		return nil, usagef("-o %s: %w", o.value, err)
+// template gives the printer of kubectl's templates. A path without braces is
+// one too: .a.b and a.b mean {.a.b}, as for kubectl
+// (kubernetes/kubectl:pkg/cmd/get/customcolumn.go, RelaxedJSONPathExpression).
+func (o *outputFlag) template() (printers.ResourcePrinter, error) {
+	format := o.value
+	if path, ok := strings.CutPrefix(format, "jsonpath="); ok && path != "" && !strings.ContainsAny(path, "{}") {
+		format = "jsonpath={." + strings.TrimPrefix(path, ".") + "}"
 	}
-	return path, nil
+	return genericclioptions.NewKubeTemplatePrintFlags().ToPrinter(format)
 }
 
 // print writes a value in the form that was asked for.
@@ -60,21 +67,22 @@ func (o *outputFlag) print(w io.Writer, value any) error {
 	}
 	switch {
 	case o.value == "json":
-		_, err = fmt.Fprintln(w, string(raw))
+		_, err = fmt.Fprintln(w, string(harmlessJSON(raw)))
 	case o.value == "yaml":
 		var text []byte
 		if text, err = yaml.JSONToYAML(raw); err == nil {
-			_, err = w.Write(text)
+			_, err = io.WriteString(w, visible(string(text)))
 		}
 	default:
-		var path *jsonpath.JSONPath
-		var data any
-		if path, err = o.parse(); err != nil {
+		var printer printers.ResourcePrinter
+		if printer, err = o.template(); err != nil {
 			return err
 		}
-		if err = json.Unmarshal(raw, &data); err == nil {
-			if err = path.Execute(w, data); err == nil {
-				_, err = fmt.Fprintln(w)
+		var document unstructured.Unstructured
+		if err = json.Unmarshal(raw, &document.Object); err == nil {
+			var text strings.Builder
+			if err = printer.PrintObj(&document, &text); err == nil {
+				_, err = io.WriteString(w, strings.TrimSuffix(visible(text.String()), "\n")+"\n")
 			}
 		}
 	}
@@ -82,13 +90,6 @@ func (o *outputFlag) print(w io.Writer, value any) error {
 		return fmt.Errorf("write the output: %w", err)
 	}
 	return nil
-}
-
-// escape makes text from the cluster harmless for a terminal.
-func escape(text string) string {
-	var b strings.Builder
-	_ = printers.WriteEscaped(&b, text) // a Builder does not fail
-	return b.String()
 }
 
 // table is rows under a head, printed as kubectl prints tables.
@@ -111,6 +112,11 @@ func newTable(columns ...string) *table {
 }
 
 func (t *table) row(cells ...any) {
+	for i := range cells {
+		if text, ok := cells[i].(string); ok {
+			cells[i] = cell(text)
+		}
+	}
 	t.Rows = append(t.Rows, metav1.TableRow{Cells: cells})
 }
 

@@ -1,6 +1,8 @@
 package plugin
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,6 +16,13 @@ import (
 
 func TestOutputFlag(t *testing.T) {
 	value := document{APIVersion: documentVersion, Kind: "Report", Step: "crds"}
+	file := func(name, content string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
 	for _, tc := range []struct {
 		flag       string
 		bad        bool // a usage error
@@ -28,7 +37,14 @@ func TestOutputFlag(t *testing.T) {
 		{flag: "yaml", structured: true, want: "apiVersion: istio-upgrade/v1\ndryRun: false\nkind: Report\nstep: crds\n"},
 		{flag: "jsonpath={.step}", structured: true, want: "crds\n"},
 		{flag: "jsonpath={.kind}/{.step}", structured: true, want: "Report/crds\n"},
-		{flag: "jsonpath={.error}", structured: true, want: "\n"}, // a missing key is no error
+		{flag: "jsonpath={.error}", structured: true, want: "\n"},  // a missing key is no error
+		{flag: "jsonpath=.step", structured: true, want: "crds\n"}, // as kubectl relaxes it
+		{flag: "jsonpath=step", structured: true, want: "crds\n"},
+		{flag: "go-template={{.kind}}/{{.step}}", structured: true, want: "Report/crds\n"},
+		{flag: "go-template-file=" + file("template", "{{.step}}\n"), structured: true, want: "crds\n"},
+		{flag: "jsonpath-file=" + file("path", "{.step}"), structured: true, want: "crds\n"},
+		{flag: "go-template={{.step", structured: true, bad: true},
+		{flag: "go-template-file=/nowhere/template", structured: true, bad: true},
 		{flag: "jsonpath={.step", structured: true, bad: true},
 		{flag: "jsonpath", bad: true},
 		{flag: "xml", bad: true},
@@ -125,7 +141,8 @@ func TestSidecarsTable(t *testing.T) {
 			{Ref: ref("old"), Verdict: sidecars.Loses, Reason: "no webhook serves it", Proxies: from, How: sidecars.Nothing},
 			{Ref: ref("new"), Verdict: sidecars.Fresh, Proxies: from, How: sidecars.Nothing},
 		},
-		Warnings: []string{"you may not list services\r"},
+		ExpectedSeconds: 90,
+		Warnings:        []string{"you may not list services\r"},
 	}
 	for _, tc := range []struct {
 		name string
@@ -134,12 +151,13 @@ func TestSidecarsTable(t *testing.T) {
 	}{
 		{"narrow", false, []string{
 			`Plan for sidecars: context prod^[[2J, server https://127.0.0.1:6443, namespace shop`,
-			`4 workloads: 1 loses, 2 stale, 1 fresh; 1 move`, ``,
-			`Moves:`, `NAMESPACE WORKLOAD PODS PROXY HOW IMPACT`,
-			`shop deployment/web 1/2 1.30.2 → 1.31.0 restart at risk: no readiness probe`, ``,
-			`Stays, and lags:`, `NAMESPACE WORKLOAD PROXY VERDICT WHY IT STAYS`,
-			`shop deployment/api 1.30.2 → 1.31.0 stale it would be down: --allow-downtime`,
-			`shop deployment/old 1.30.2 loses no webhook serves it`,
+			`4 workloads: 1 loses, 2 stale, 1 fresh; 1 move`, `Impact of moving: 1 at risk`,
+			`Expected: about 1m30s, by how long the present pods took to start`, ``,
+			`Moves, 1.30.2 → 1.31.0:`, `NAMESPACE WORKLOAD PODS HOW`,
+			`at risk: no readiness probe (1)`, `shop deployment/web 1/2 restart`, ``,
+			`Stays, and lags:`, `NAMESPACE WORKLOAD PODS PROXY`,
+			`stale: it would be down: --allow-downtime (1)`, `shop deployment/api 0/0 1.30.2 → 1.31.0`,
+			`loses: no webhook serves it (1)`, `shop deployment/old 0/0 1.30.2`,
 			`‼ you may not list services\r`,
 		}},
 		{"wide", true, nil},

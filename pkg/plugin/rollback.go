@@ -4,15 +4,20 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/controlplane"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/lock"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/sidecars"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
 const rollbackExample = `  # Where the control plane would go back to, and what stands in the way
@@ -39,12 +44,18 @@ func newRollbackCommand(s *session) *cobra.Command {
 
 Goes back to the newest revision of the Helm releases that was in force and runs
 another version of Istio, never to a failed one. Proxies must not be newer than
-their control plane: where workloads have moved, --proxies-first has the injector
-give out the former proxy while istiod stays, rolls all workloads, and then takes
-the releases back. The CRDs stay as they are.`,
+their control plane: gateways that the upgrade has moved go back before it, by an
+injector that gives out the former proxy while istiod stays. Where workloads have
+moved too, --proxies-first rolls all of them before the releases go back. The CRDs
+stay as they are.
+
+` + watchHelp,
 		Example: rollbackExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("to") && o.to == 0 {
+				o.to = -1 // no revision either
+			}
 			if err := o.validate(); err != nil {
 				return err
 			}
@@ -85,37 +96,117 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 		},
 		To: o.to, ProxiesFirst: o.proxiesFirst,
 	}
+	read := o.reading()
 	plan, err := controlplane.NewRollbackPlan(ctx, c, options)
+	read()
 	if err != nil {
 		return err
+	}
+	if plan.InjectorFirst() {
+		if plan.Workloads, err = o.planWorkloads(ctx, c, o.workloads(c, plan), plan.Gateways, plan.To); err != nil {
+			return err
+		}
+		plan.Refusals = append(plan.Refusals, plan.Workloads.Refusals...)
 	}
 	return o.changeFlags.run(ctx, o.session, c.Identity(), action{
 		step: controlplane.RollbackStep, plan: plan, refusals: plan.Refusals, names: rollbackNames(plan),
 		empty: plan.Empty(), nothing: "Nothing to take back.",
-		prompt: fmt.Sprintf("Take %s back from %s to %s?", plural(len(rollbackNames(plan)), "release"), plan.From, plan.To),
+		prompt: rollbackPrompt(plan),
 		show:   rollbackTable(plan),
+		locks:  []lock.Key{lock.ControlPlane(o.istioNamespace)}, cluster: c,
 		apply: func(ctx context.Context, emit progress.Emitter) (any, error) {
-			options.RollWorkloads = o.rollWorkloads(c)
+			options.RollWorkloads = func(ctx context.Context, only []workload.Ref) error {
+				return o.rollNow(ctx, c, o.workloads(c, plan), only, emit)
+			}
 			return controlplane.ApplyRollback(ctx, c, plan, options, emit)
 		},
 	})
 }
 
-// rollWorkloads gives what rolls all workloads, by the machinery of sidecars.
-func (o *rollbackOptions) rollWorkloads(c *cluster.Cluster) func(context.Context) error {
-	return func(ctx context.Context) error {
-		workloads := workloadFlags{
-			all: true, maxParallel: 10, maxFailures: 1,
-			onFailure: string(rollout.Halt), restartWith: string(sidecars.RestartByAnnotation),
-		}
-		options := workloads.options(o.session, c, &o.changeFlags, nil)
+// workloads gives the options by which the machinery of sidecars moves what the
+// rolled-back revision serves.
+func (o *rollbackOptions) workloads(c *cluster.Cluster, plan *controlplane.RollbackPlan) sidecars.Options {
+	flags := workloadFlags{
+		all: true, maxParallel: 10, maxFailures: 1,
+		onFailure: string(rollout.Halt), restartWith: string(sidecars.RestartByAnnotation),
+	}
+	options := flags.options(o.session, c, &o.changeFlags, nil)
+	options.Revision = plan.Revision
+	return options
+}
+
+// planWorkloads plans to roll the named workloads, or all where none is named;
+// with a tag as it will be once the injector gives that one out. What the user may
+// not do is among its refusals.
+func (o *rollbackOptions) planWorkloads(ctx context.Context, c *cluster.Cluster, options sidecars.Options, only []workload.Ref, tag string) (*sidecars.Plan, error) {
+	options.PreviewTag = tag
+	byNamespace := map[string][]sidecars.Name{}
+	for _, ref := range only {
+		byNamespace[ref.Namespace] = append(byNamespace[ref.Namespace], sidecars.Name{Group: ref.Group, Kind: ref.Kind, Name: ref.Name})
+	}
+	if len(only) == 0 {
+		byNamespace[""] = nil // all
+	}
+	whole := &sidecars.Plan{Cluster: c.Identity(), Scope: joined(slices.Sorted(maps.Keys(byNamespace)))}
+	for _, namespace := range slices.Sorted(maps.Keys(byNamespace)) {
+		options.Namespace, options.Only = namespace, byNamespace[namespace]
 		plan, err := sidecars.NewPlan(ctx, c, options)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("plan what goes back to the former proxy: %w", err)
 		}
-		_, err = sidecars.Apply(ctx, c, plan, options, progress.Emitter{Step: "sidecars", To: o.listener(o.session)})
+		if len(only) == 0 {
+			whole = plan
+			break
+		}
+		whole.Items, whole.Refusals, whole.Warnings = append(whole.Items, plan.Items...), append(whole.Refusals, plan.Refusals...), append(whole.Warnings, plan.Warnings...)
+	}
+	return whole, whole.CheckRights(ctx, c)
+}
+
+// rollNow plans the workloads by what the injector gives now, and moves them
+// under their own locks.
+func (o *rollbackOptions) rollNow(ctx context.Context, c *cluster.Cluster, options sidecars.Options, only []workload.Ref, emit progress.Emitter) error {
+	plan, err := o.planWorkloads(ctx, c, options, only, "")
+	if err != nil {
 		return err
 	}
+	if err := gate.Check("sidecars", plan.Refusals, o.force); err != nil {
+		return err
+	}
+	emit.Step = "sidecars"
+	ctx, locks := o.newLocks(ctx, c)
+	defer locks.Release(ctx)
+	if err := locks.Acquire(ctx, emit, movingLocks(plan)); err != nil {
+		return err
+	}
+	_, err = sidecars.Apply(ctx, c, plan, options, emit)
+	return err
+}
+
+// rollbackPrompt asks for the go-ahead: which releases go back, and which
+// workloads before them, with their namespaces.
+func rollbackPrompt(p *controlplane.RollbackPlan) string {
+	var releases []string
+	for _, r := range p.Releases {
+		if r.Action == controlplane.Rollback {
+			releases = append(releases, r.Namespace)
+		}
+	}
+	text := fmt.Sprintf("Take %s in %s back from %s to %s?", plural(len(releases), "release"), distinct(releases), p.From, p.To)
+	if p.Workloads == nil || len(p.Workloads.Moving()) == 0 {
+		return text
+	}
+	var namespaces []string
+	for _, item := range p.Workloads.Moving() {
+		namespaces = append(namespaces, item.Namespace)
+	}
+	return fmt.Sprintf("First give %s in %s the former proxy. %s", plural(len(namespaces), "workload"), distinct(namespaces), text)
+}
+
+// distinct lists names, each once.
+func distinct(names []string) string {
+	slices.Sort(names)
+	return joined(slices.Compact(names))
 }
 
 func rollbackNames(p *controlplane.RollbackPlan) []string {
@@ -132,21 +223,22 @@ func rollbackTable(p *controlplane.RollbackPlan) func(io.Writer, bool) error {
 	return func(w io.Writer, wide bool) error {
 		fmt.Fprintln(w, planHead(controlplane.RollbackStep, p.Cluster, "revision "+p.Revision+", from "+p.From+" back to "+p.To))
 		if p.ProxiesFirst {
-			fmt.Fprintln(w, "First the injector gives out "+escape(p.To)+" and all workloads are rolled; then the releases go back.")
+			fmt.Fprintln(w, "First the injector gives out "+escape(p.To)+" and all workloads of the revision are rolled; then the releases go back.")
+		} else if len(p.Gateways) > 0 {
+			fmt.Fprintln(w, "First the injector gives out "+escape(p.To)+" and the gateways go back; then the rest.")
 		}
-		releases := newTable("NAMESPACE", "RELEASE", "COMPONENT", "CHART", "TAG", "ACTION", "WHY")
-		for _, r := range p.Releases {
-			releases.row(r.Namespace, r.Name, string(r.Component), arrow(r.ChartFrom, r.ChartTo), arrow(r.TagFrom, r.TagTo), string(r.Action), r.Reason)
-		}
-		if err := releases.print(w, wide); err != nil {
+		if err := releasesTable(w, p.Releases, wide); err != nil {
 			return err
 		}
 		for _, r := range p.Releases {
 			releaseDetails(w, r, wide)
 		}
-		for _, text := range p.Warnings {
-			fmt.Fprintln(w, "‼ "+escape(text))
+		printRaised(w, p.Raised)
+		warn(w, p.Warnings)
+		if p.Workloads == nil {
+			return nil
 		}
-		return nil
+		fmt.Fprintln(w, "\nExpected of the workloads, once the injector gives out "+escape(p.To)+":")
+		return sidecarsTable(p.Workloads)(w, wide)
 	}
 }

@@ -53,10 +53,10 @@ func (f *workloadFlags) add(flags *pflag.FlagSet) {
 	flags.IntVar(&f.canary, "canary", 0, "How many workloads go first and alone")
 	flags.DurationVar(&f.soak, "soak", 0, "How long to wait after the canary before the rest")
 	flags.IntVar(&f.maxFailures, "max-failures", 1, "After how many failures nothing new starts")
-	flags.StringVar(&f.onFailure, "on-failure", string(rollout.Halt), "halt, continue or undo: what to do when a workload fails")
+	flags.StringVar(&f.onFailure, "on-failure", string(rollout.Halt), "What to do when a workload fails: halt, continue or undo")
 	flags.BoolVar(&f.allowDowntime, "allow-downtime", false, "Also move workloads whose own strategy allows that no pod is ready")
 	flags.BoolVar(&f.evict, "evict", false, "Evict, one at a time, the pods of workloads that do not replace them by themselves")
-	flags.StringVar(&f.restartWith, "restart-with", string(sidecars.RestartByAnnotation), "annotation or grace-period: what in the pod template triggers the restart")
+	flags.StringVar(&f.restartWith, "restart-with", string(sidecars.RestartByAnnotation), "What in the pod template triggers the restart: annotation or grace-period")
 	f.byHand.add(flags)
 }
 
@@ -81,6 +81,22 @@ func (f *workloadFlags) validate() error {
 		return usagef("-l %s: %w", f.selector, err)
 	}
 	return f.byHand.validate()
+}
+
+// unwatched refuses what has no meaning where nobody watches.
+func (f *workloadFlags) unwatched(change *changeFlags) error {
+	flag := ""
+	switch {
+	case change.wait:
+		return nil
+	case f.canary > 0:
+		flag = "--canary"
+	case f.onFailure == string(rollout.Undo):
+		flag = "--on-failure undo"
+	default:
+		return nil
+	}
+	return usagef("%s and --wait=false exclude each other: where nobody watches, nobody knows how a workload fares", flag)
 }
 
 // options gives the step's options for a connection.
@@ -121,8 +137,11 @@ func newSidecarsCommand(s *session) *cobra.Command {
 Finds the workloads whose proxies are not those that their injector gives now,
 shows for each how it would be moved and what that would disturb, and moves them
 many at a time, watched to their end. Run again, it goes on where it stopped:
-what is stale is asked of the cluster.`,
-		Example: sidecarsExample,
+what is stale is asked of the cluster.
+
+` + watchHelp,
+		Example:           sidecarsExample,
+		ValidArgsFunction: s.complete(s.staleWorkloads),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.complete(args); err != nil {
 				return err
@@ -143,6 +162,9 @@ func (o *sidecarsOptions) complete(args []string) error {
 	if err := o.workloadFlags.validate(); err != nil {
 		return err
 	}
+	if err := o.unwatched(&o.changeFlags); err != nil {
+		return err
+	}
 	if err := o.completeFiles(args); err != nil {
 		return err
 	}
@@ -156,12 +178,12 @@ func (o *sidecarsOptions) complete(args []string) error {
 		kind, name, ok := strings.Cut(arg, "/")
 		parsed, known := workload.ParseKind(kind)
 		switch {
-		case !ok || name == "":
+		case !ok || name == "" || strings.Contains(name, "/"):
 			return usagef("name a workload as TYPE/NAME, as in deployment/web, not %q", arg)
 		case !known:
-			return usagef("%q is no kind of workload", kind)
+			return usagef("%q is no kind of workload; give one such as deployment, statefulset, daemonset, cronjob or rollout", kind)
 		}
-		o.names = append(o.names, sidecars.Name{Kind: parsed, Name: name})
+		o.names = append(o.names, sidecars.Name{Group: parsed.Group, Kind: parsed.Kind, Name: name})
 	}
 	return nil
 }
@@ -174,7 +196,9 @@ func (o *sidecarsOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	read := o.reading()
 	a, err := sidecarsAction(ctx, c, o.workloadFlags.options(o.session, c, &o.changeFlags, o.names))
+	read()
 	if err != nil {
 		return err
 	}
@@ -187,6 +211,9 @@ func sidecarsAction(ctx context.Context, c *cluster.Cluster, options sidecars.Op
 	if err != nil {
 		return action{}, err
 	}
+	if len(plan.Items) == 0 && options.Selector != nil && !options.Selector.Empty() {
+		return action{}, gate.BadInputf("no workload that has or should have a proxy bears the labels %s in %s: -l goes by the labels of the workload itself, not of its pods", options.Selector, plan.Scope)
+	}
 	if len(plan.Items) == 0 && options.Namespace != "" {
 		return action{}, gate.BadInputf("no webhook injects into namespace %s and no pod there has a proxy: label it for injection, or choose another with -n or -A", options.Namespace)
 	}
@@ -195,6 +222,7 @@ func sidecarsAction(ctx context.Context, c *cluster.Cluster, options sidecars.Op
 	}
 	moving := plan.Moving()
 	a := action{
+		locks: movingLocks(plan), cluster: c,
 		step: "sidecars", plan: plan, refusals: plan.Refusals, left: plan.Staying(),
 		empty: len(moving) == 0, nothing: "Nothing to move: every proxy that can be moved is up to date.",
 		prompt: fmt.Sprintf("Move %s in %s?", plural(len(moving), "workload"), plan.Scope),

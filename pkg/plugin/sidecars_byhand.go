@@ -20,6 +20,7 @@ type byHandFlags struct {
 	injectionValues string
 	backupDir       string
 	toWebhook       bool
+	diff            bool
 
 	given inject.Settings // what validate has read
 }
@@ -31,6 +32,9 @@ func (f *byHandFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.meshConfig, "mesh-config", "", "File with the mesh configuration, as for istioctl kube-inject --meshConfigFile (default the control plane's)")
 	flags.StringVar(&f.injectionValues, "injection-values", "", "File with the injection's values, as for istioctl kube-inject --valuesFile (default the control plane's)")
 	flags.BoolVar(&f.toWebhook, "to-webhook", false, "Take sidecars injected by hand out and let the webhook inject from now on")
+	if flags.Lookup("diff") == nil { // all has it from control-plane
+		flags.BoolVar(&f.diff, "diff", false, "Show what changes in workloads injected by hand, or in the objects of -f, as a unified diff")
+	}
 	if flags.Lookup("backup-dir") == nil { // all has it from crds
 		flags.StringVar(&f.backupDir, "backup-dir", "", "Folder for the workloads injected by hand as they were (default a new one below the state folder)")
 	}
@@ -50,8 +54,12 @@ func (f *byHandFlags) validate() (err error) {
 func (f *byHandFlags) options(s *session) *sidecars.Reinjection {
 	r := &sidecars.Reinjection{
 		Istioctl: f.istioctl, Timeout: f.istioctlTimeout, Given: f.given,
-		BackupDir: f.backupDir, ToWebhook: f.toWebhook,
+		BackupDir: f.backupDir, ToWebhook: f.toWebhook, Diff: f.diff,
 		KubeFlags: []string{"--istioNamespace", s.istioNamespace},
+	}
+	if connectionFlags(s.config) {
+		r.Kubeconfig = func() ([]byte, error) { return resolvedKubeconfig(s.config) }
+		return r
 	}
 	for _, flag := range []struct {
 		name  string
@@ -78,6 +86,9 @@ func byHandLines(w io.Writer, p *sidecars.Plan, wide bool) {
 	}
 	if notes > 0 && !wide {
 		fmt.Fprintf(w, "%s on what could not be known of the sidecars taken out: see -o wide\n", plural(notes, "note"))
+	}
+	for _, item := range p.Moving() {
+		printDiff(w, item.Diff)
 	}
 	if p.Istioctl != nil {
 		fmt.Fprintln(w, escape(fmt.Sprintf("istioctl: %s (%s)", p.Istioctl.Path, p.Istioctl.Version)))

@@ -3,9 +3,11 @@ package plugin
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
@@ -13,6 +15,7 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/inject"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress/live"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/sidecars"
 )
 
@@ -58,7 +61,7 @@ func (o *sidecarsOptions) runFiles(ctx context.Context) error {
 		return err
 	}
 	if o.rendering() && len(o.byHand.given.Missing()) == 0 {
-		manifests, err := sidecars.RenderManifests(ctx, o.byHand.options(o.session), sources)
+		manifests, err := sidecars.RenderManifests(ctx, o.byHand.options(o.session), o.force, sources)
 		if err != nil {
 			return err
 		}
@@ -66,27 +69,42 @@ func (o *sidecarsOptions) runFiles(ctx context.Context) error {
 	}
 	c, err := o.connect()
 	if err != nil {
-		return err
+		return o.offline(err)
 	}
 	options := o.workloadFlags.options(o.session, c, &o.changeFlags, nil)
 	files := sidecars.Files{Sources: sources, ServerSide: o.serverSide, Namespace: *o.config.Namespace}
 	if o.rendering() {
 		manifests, err := sidecars.InjectFiles(ctx, c, options, files)
+		if err = o.mark(err); errors.As(err, new(*cluster.Unreachable)) {
+			return o.offline(err)
+		}
 		if err != nil {
 			return err
 		}
 		return o.printManifests(manifests)
 	}
+	read := o.reading()
 	plan, err := sidecars.NewFilesPlan(ctx, c, options, files)
+	read()
 	if err != nil {
 		return err
 	}
 	return o.changeFlags.run(ctx, o.session, c.Identity(), filesAction(c, plan, files, options))
 }
 
+// offline adds to an error of the connection which files are missing for doing
+// without a cluster, where manifests are only printed.
+func (o *sidecarsOptions) offline(err error) error {
+	if !o.rendering() {
+		return err
+	}
+	return fmt.Errorf("%w; to inject without a cluster give %s as well", err, strings.Join(o.byHand.given.Missing(), ", "))
+}
+
 func filesAction(c *cluster.Cluster, plan *sidecars.FilesPlan, files sidecars.Files, options sidecars.Options) action {
 	n := plan.Applying()
 	a := action{
+		locks: fileLocks(plan), cluster: c,
 		step: "sidecars", plan: plan, refusals: plan.Refusals,
 		empty: n == 0, nothing: "Nothing to apply: everything is as the files say.",
 		prompt: fmt.Sprintf("Apply %s?", plural(n, "object")),
@@ -145,16 +163,18 @@ func (o *sidecarsOptions) printManifests(manifests []sidecars.Manifest) error {
 func filesTable(p *sidecars.FilesPlan) func(io.Writer, bool) error {
 	return func(w io.Writer, wide bool) error {
 		fmt.Fprintln(w, planHead("sidecars", p.Cluster, p.Scope))
-		objects := newTable("NAMESPACE", "OBJECT", "ACTION", "PROXY", "IMPACT", "WHY", "+FROM")
-		for _, f := range p.Objects {
-			why := f.Reason
-			if f.Held != "" {
-				why = "held: " + f.Held
-			}
-			objects.row(f.Namespace, f.String(), string(f.Action), arrow(formName(f.From), formName(f.To)), string(f.Impact), why, f.Source)
+		fmt.Fprintln(w, fileCounts(p))
+		objects := newGrouped("NAMESPACE", "OBJECT", "ACTION", "PROXY", "+FROM")
+		for i := range p.Objects {
+			f := &p.Objects[i]
+			heading, style := fileHeading(f)
+			objects.row(heading, style, f.Namespace, f.String(), string(f.Action), arrow(formName(f.From), formName(f.To)), f.Source)
 		}
-		if err := objects.print(w, wide); err != nil {
+		if err := objects.printUnder(w, "Objects of the files:", wide); err != nil {
 			return err
+		}
+		for _, f := range p.Objects {
+			printDiff(w, f.Diff)
 		}
 		if p.Istioctl != nil {
 			fmt.Fprintln(w, escape(fmt.Sprintf("istioctl: %s (%s)", p.Istioctl.Path, p.Istioctl.Version)))
@@ -167,6 +187,47 @@ func filesTable(p *sidecars.FilesPlan) func(io.Writer, bool) error {
 		}
 		return nil
 	}
+}
+
+// fileCounts sums up what becomes of the objects, and what that disturbs.
+func fileCounts(p *sidecars.FilesPlan) string {
+	var order []string
+	counts := map[string]int{}
+	add := func(word string) {
+		if counts[word] == 0 {
+			order = append(order, word)
+		}
+		counts[word]++
+	}
+	for i := range p.Objects {
+		if f := &p.Objects[i]; f.Held != "" {
+			add("held")
+		} else {
+			add(string(f.Action))
+		}
+	}
+	for i := range p.Objects {
+		if f := &p.Objects[i]; f.Held == "" && f.Impact != "" && f.Impact != sidecars.NoImpact {
+			add(string(f.Impact))
+		}
+	}
+	for i, word := range order {
+		order[i] = fmt.Sprintf("%d %s", counts[word], word)
+	}
+	return fmt.Sprintf("%s: %s", plural(len(p.Objects), "object"), strings.Join(order, ", "))
+}
+
+// fileHeading says in words what becomes of an object, and why.
+func fileHeading(f *sidecars.FileObject) (string, live.Style) {
+	switch {
+	case f.Held != "":
+		return "held: " + f.Held, live.Warn
+	case f.Impact == "" || f.Action == sidecars.Unchanged:
+		return strings.TrimSuffix(string(f.Action)+": "+f.Reason, ": "), live.Plain
+	case f.Impact == sidecars.NoImpact && f.Reason == "":
+		return "no impact: a pod is ready at every moment", live.Good
+	}
+	return strings.TrimSuffix(string(f.Impact)+": "+f.Reason, ": "), impactStyle(f.Impact)
 }
 
 func formName(f *sidecars.ProxyForm) string {

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/crds"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/sidecars"
@@ -26,8 +27,7 @@ const statusExample = `  # What runs in the whole mesh
 
 type statusOptions struct {
 	*session
-	output outputFlag
-	all    bool
+	look lookFlags
 }
 
 func newStatusCommand(s *session) *cobra.Command {
@@ -38,19 +38,15 @@ func newStatusCommand(s *session) *cobra.Command {
 		Long: `Show what runs now: CRDs, control planes, injectors, and proxies by version and
 verdict. Looks at all namespaces unless -n names one; reads only.`,
 		Example: statusExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.output.validate(); err != nil {
+			if err := o.look.validate(o.session); err != nil {
 				return err
-			}
-			if o.all && *o.config.Namespace != "" {
-				return usagef("-A and -n exclude each other")
 			}
 			return o.run(cmd.Context())
 		},
 	}
-	o.output.add(cmd.Flags())
-	cmd.Flags().BoolVarP(&o.all, "all-namespaces", "A", false, "Look at all namespaces, which is the default without -n")
+	o.look.add(cmd.Flags())
 	return cmd
 }
 
@@ -63,6 +59,7 @@ type meshStatus struct {
 	CRDs          []mesh.CRD          `json:"crds"`
 	ControlPlanes []controlPlaneState `json:"controlPlanes"`
 	Injectors     []mesh.Injector     `json:"injectors"`
+	Namespaces    []namespaceState    `json:"namespaces"`
 	Sidecars      *sidecars.Plan      `json:"sidecars,omitempty"`
 	Unreadable    []string            `json:"unreadable"`
 }
@@ -79,23 +76,27 @@ func (o *statusOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	read := o.reading()
 	status, err := o.read(ctx, c)
+	read()
 	if err != nil {
 		return err
 	}
 	switch {
-	case o.output.structured():
-		return o.output.print(o.Out, status)
+	case o.look.output.structured():
+		return o.look.output.print(o.Out, status)
+	case o.look.output.name():
+		for i := range status.Sidecars.Items {
+			if _, err := fmt.Fprintln(o.Out, status.Sidecars.Items[i].String()); err != nil {
+				return err
+			}
+		}
+		return nil
 	case !status.Installed:
 		_, err := fmt.Fprintln(o.Out, escape("Istio is not installed in context "+c.Context+" ("+c.Server+"): no control plane, no injector, no CRDs."))
 		return err
-	case o.output.name():
-		for i := range status.Sidecars.Items {
-			fmt.Fprintln(o.Out, status.Sidecars.Items[i].String())
-		}
-		return nil
 	}
-	return status.show(o.Out, o.output.wide())
+	return status.show(o.Out, o.look.output.wide())
 }
 
 func (o *statusOptions) read(ctx context.Context, c *cluster.Cluster) (*meshStatus, error) {
@@ -111,6 +112,7 @@ func (o *statusOptions) read(ctx context.Context, c *cluster.Cluster) (*meshStat
 	if err != nil && !apierrors.IsForbidden(err) {
 		return nil, err
 	}
+	status.CRDs = crds.WithOwners(m.CRDs, releases, o.istioNamespace)
 	for _, plane := range m.ControlPlanes {
 		state := controlPlaneState{ControlPlane: plane}
 		for _, r := range releases {
@@ -120,15 +122,16 @@ func (o *statusOptions) read(ctx context.Context, c *cluster.Cluster) (*meshStat
 		}
 		status.ControlPlanes = append(status.ControlPlanes, state)
 	}
-	options := sidecars.Options{IstioNamespace: o.istioNamespace, Namespace: *o.config.Namespace, FieldManager: sidecars.DefaultFieldManager}
+	options := sidecars.Options{Injectors: m.Injectors, IstioNamespace: o.istioNamespace, Namespace: *o.config.Namespace, FieldManager: sidecars.DefaultFieldManager}
 	status.Sidecars, err = sidecars.NewPlan(ctx, c, options)
-	if apierrors.IsForbidden(err) && options.Namespace == "" && !o.all {
+	if apierrors.IsForbidden(err) && options.Namespace == "" && !o.look.all {
 		options.Namespace = c.Namespace
 		status.Sidecars, err = sidecars.NewPlan(ctx, c, options)
 	}
 	if err != nil {
 		return nil, err
 	}
+	status.Namespaces = namespaceStates(status.Sidecars.Items)
 	status.Installed = status.Installed || len(status.Sidecars.Items) > 0
 	return status, nil
 }
@@ -143,6 +146,7 @@ func (s *meshStatus) show(w io.Writer, wide bool) error {
 		{"CRDs", s.crdTable()},
 		{"Control planes", s.controlPlaneTable()},
 		{"Injectors", s.injectorTable()},
+		{"Namespaces", namespaceTable(s.Namespaces)},
 		{"Proxies", s.proxyTable()},
 		{"Verdicts", s.verdictTable()},
 	}
@@ -278,8 +282,9 @@ var verdictMeanings = map[sidecars.Verdict]string{
 
 func (s *meshStatus) workloadTable() *table {
 	t := newTable("NAMESPACE", "WORKLOAD", "PODS", "PROXY", "VERDICT", "REVISION", "REASON")
-	for i := range s.Sidecars.Items {
-		item := &s.Sidecars.Items[i]
+	items := slices.SortedFunc(slices.Values(s.Sidecars.Items), func(a, b sidecars.Item) int { return a.Compare(b.Ref) })
+	for i := range items {
+		item := &items[i]
 		t.row(item.Namespace, item.String(), pods(item), fromTo(item), string(item.Verdict), item.Revision, why(item))
 	}
 	return t

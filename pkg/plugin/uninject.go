@@ -45,7 +45,7 @@ webhook or by istioctl kube-inject of any release from 1.0 on. Documents without
 a sidecar come out byte for byte. What could not be known is said on stderr. No
 cluster is asked.`,
 		Example: uninjectExample,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(o.files) == 0 {
 				return usagef("uninject needs manifests: give -f FILE, a directory, a URL, or - for stdin")
@@ -71,7 +71,7 @@ func (f *manifestFormat) Set(value string) error {
 		*f = manifestFormat(format)
 		return nil
 	}
-	return errors.New("manifests are written as yaml or json")
+	return errors.New("manifests are written as yaml or json; leave it out to keep each as it came")
 }
 
 // run prints notes last, so that they stand below what a terminal shows.

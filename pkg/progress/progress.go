@@ -16,6 +16,9 @@ type Kind string
 const (
 	StepStarted  Kind = "step-started"  // a step begins; Total is the number of its items
 	StepFinished Kind = "step-finished" // a step ended; Message sums it up
+	Planned      Kind = "planned"       // Object will be worked on later, in the order of these events
+	Paused       Kind = "paused"        // the user holds back what has not begun
+	Resumed      Kind = "resumed"       // it goes on
 	Started      Kind = "started"       // work on Object began
 	Updated      Kind = "updated"       // Object moved on; Message says how far
 	Waiting      Kind = "waiting"       // something stands in the way for now; Message says what
@@ -89,11 +92,13 @@ func (t *tee) Notify(e Event) {
 }
 
 // Emitter stamps a step's events with their time and step and hands them on.
-// The zero value of Now means time.Now; of To, Discard.
+// The zero value of Now means time.Now; of To, Discard; of Pause, one that
+// nobody can use.
 type Emitter struct {
-	Step string
-	To   Listener
-	Now  func() time.Time
+	Step  string
+	To    Listener
+	Now   func() time.Time
+	Pause *Pause
 }
 
 // Emit completes the event and passes it to the listener.

@@ -2,10 +2,6 @@ package rollout
 
 import (
 	"context"
-	"fmt"
-	"maps"
-	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -27,18 +23,18 @@ type Engine struct {
 	// Paused, where set, says that nothing new is to start for now.
 	Paused func() bool
 
-	runs    []*run
-	byRef   map[workload.Ref]*run
-	watches map[string]*watches
+	runs  []*run
+	byRef map[workload.Ref]*run
+	feed  feed
 
-	mu    sync.Mutex
-	dirty map[workload.Ref]bool
-	wake  chan struct{}
-	sent  chan *run
+	group     *errgroup.Group // what is being sent or taken back
+	sent      chan *run
+	takenBack chan *run
 
-	failures   int
-	soakUntil  time.Time
-	canaryDone bool
+	failures     int
+	soakUntil    time.Time
+	canaryDone   bool
+	canaryFailed bool
 }
 
 // run is a move under way.
@@ -54,7 +50,10 @@ type run struct {
 	progress time.Time // when it last got on
 	told     string
 	strayed  bool
-	err      error
+	warned   bool      // it was told what it may fail by
+	starved  bool      // a quota has no room for it
+	freeing  time.Time // when others were last seen to make some
+	err      error     // of its change, or of taking it back
 }
 
 type phase int
@@ -63,8 +62,12 @@ const (
 	waiting phase = iota
 	sending
 	underway
+	undoing // it has failed, and its change is being taken back
 	ended
 )
+
+// busy says whether something of the run is on its way.
+func (p phase) busy() bool { return p == sending || p == underway || p == undoing }
 
 // fingerprint changes when a workload gets on.
 type fingerprint struct {
@@ -77,8 +80,8 @@ type fingerprint struct {
 // whole ended early: the context's, or that the API server could not be
 // watched; failures of single workloads are in their results.
 func (e *Engine) Run(ctx context.Context, moves []Move) ([]Result, error) {
-	e.byRef, e.dirty = map[workload.Ref]*run{}, map[workload.Ref]bool{}
-	e.wake, e.sent = make(chan struct{}, 1), make(chan *run, len(moves))
+	e.byRef = map[workload.Ref]*run{}
+	e.sent, e.takenBack = make(chan *run, len(moves)), make(chan *run, len(moves))
 	e.runs = make([]*run, 0, len(moves))
 	for i, m := range moves {
 		r := &run{Move: m, index: i, result: Result{Ref: m.Ref, Outcome: NotStarted}}
@@ -100,24 +103,19 @@ func (e *Engine) Run(ctx context.Context, moves []Move) ([]Result, error) {
 
 // watchAndMove is the loop: one goroutine owns all that changes.
 func (e *Engine) watchAndMove(ctx context.Context) error {
-	watchCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if err := e.openWatches(watchCtx); err != nil {
+	if err := e.feed.open(ctx, e.Cluster, e.byRef); err != nil {
 		return err
 	}
-	defer func() {
-		cancel()
-		for _, w := range e.watches {
-			w.stop()
-		}
-	}()
-	group, sendCtx := errgroup.WithContext(ctx)
-	defer func() { _ = group.Wait() }() // what was sent bears its own error
+	defer e.feed.close()
+	var sendCtx context.Context
+	e.group, sendCtx = errgroup.WithContext(ctx)
+	defer e.finishUndoing()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
-		e.startMore(sendCtx, group)
+		e.startMore(sendCtx)
 		if e.over() {
+			e.tellNewcomers()
 			return nil
 		}
 		select {
@@ -126,8 +124,10 @@ func (e *Engine) watchAndMove(ctx context.Context) error {
 			return context.Cause(ctx)
 		case r := <-e.sent:
 			e.afterSending(ctx, r)
-		case <-e.wake:
-			for _, ref := range e.takeDirty() {
+		case r := <-e.takenBack:
+			e.afterUndoing(r)
+		case <-e.feed.wake:
+			for _, ref := range e.feed.takeDirty() {
 				if r := e.byRef[ref]; r != nil && r.phase == underway {
 					e.look(ctx, r)
 				}
@@ -142,190 +142,14 @@ func (e *Engine) watchAndMove(ctx context.Context) error {
 	}
 }
 
-// openWatches opens the watches of every namespace in which something moves.
-func (e *Engine) openWatches(ctx context.Context) error {
-	kinds := map[string]map[string]bool{}
-	for _, r := range e.runs {
-		if r.Unwatched {
-			continue
-		}
-		if kinds[r.Ref.Namespace] == nil {
-			kinds[r.Ref.Namespace] = map[string]bool{}
-		}
-		kinds[r.Ref.Namespace][r.Ref.Kind] = true
-	}
-	e.watches = map[string]*watches{}
-	group, groupCtx := errgroup.WithContext(ctx)
-	for namespace, set := range kinds {
-		w, err := newWatches(e.Cluster, namespace, slices.Sorted(maps.Keys(set)), e.changed)
-		if err != nil {
-			return err
-		}
-		e.watches[namespace] = w
-		w.start(ctx)
-		group.Go(func() error { return w.synchronise(groupCtx) })
-	}
-	return group.Wait()
-}
-
-// changed marks a workload to be looked at, and wakes the loop.
-func (e *Engine) changed(ref workload.Ref) {
-	e.mu.Lock()
-	e.dirty[ref] = true
-	e.mu.Unlock()
-	select {
-	case e.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (e *Engine) takeDirty() []workload.Ref {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	refs := slices.Collect(maps.Keys(e.dirty))
-	clear(e.dirty)
-	return refs
-}
-
-// look judges a workload that moves, tells of what is new, and ends it where
-// its end is known.
-func (e *Engine) look(ctx context.Context, r *run) {
-	watches := e.watches[r.Ref.Namespace]
-	v := watches.see(r.Ref)
-	now := time.Now()
-	j := judge(&r.Move, r.start, v, e.Options.Patience, now)
-	print := fingerprint{Updated: j.Updated, Ready: j.Ready, Desired: j.Desired}
-	if v.W != nil {
-		print.Available, print.Generation = v.W.Status.Available, v.W.Status.ObservedGeneration
-	}
-	if print != r.print {
-		r.print, r.progress = print, now
-		watches.forget(r.Ref)
-	}
-	switch j.State {
-	case arrived:
-		e.end(ctx, r, Done, "")
-	case failed:
-		e.end(ctx, r, Failed, j.Message)
-	case reverted:
-		e.end(ctx, r, Reverted, j.Message+e.whoTouched(ctx, r))
-	case strayed:
-		e.confirmStray(ctx, r, j)
-	case gone, held:
-		e.end(ctx, r, Skipped, j.Message)
-	case moving:
-		r.strayed = false
-		if r.Evict {
-			e.evictNext(ctx, r, v)
-		}
-		if now.Sub(r.progress) >= e.Options.Timeout {
-			e.end(ctx, r, TimedOut, fmt.Sprintf("no progress for %s: %s", e.Options.Timeout, standstill(j, v)))
-			return
-		}
-		e.tell(r, j)
-	}
-}
-
-// confirmStray looks twice, a tick apart, before it says that pods are not as
-// promised: the watch of the pods may lag behind that of the workload.
-func (e *Engine) confirmStray(ctx context.Context, r *run, j judgement) {
-	if r.strayed && time.Since(r.progress) >= 2*tick {
-		e.end(ctx, r, NotConverged, j.Message)
-		return
-	}
-	r.strayed = true
-	e.tell(r, j)
-}
-
-// standstill says what a workload without progress hangs on.
-func standstill(j judgement, v sight) string {
-	text := j.Message
-	for _, pod := range v.Pods {
-		if pod.DeletionTimestamp != nil {
-			continue
-		}
-		if why := workload.Unschedulable(pod); why != "" {
-			return text + "; pod " + pod.Name + " " + why
-		}
-		if !workload.Ready(pod) {
-			text = j.Message + "; pod " + pod.Name + " is not ready"
-		}
-	}
-	return text
-}
-
-// tell emits the counts of a workload that moves, when they are new.
-func (e *Engine) tell(r *run, j judgement) {
-	if j.Message == r.told {
-		return
-	}
-	r.told = j.Message
-	e.Emit(progress.Event{
-		Kind: progress.Updated, Object: object(r.Ref), Message: j.Message,
-		Updated: int(j.Updated), Ready: int(j.Ready), Desired: int(j.Desired),
-	})
-}
-
-// end closes a workload's move.
-func (e *Engine) end(ctx context.Context, r *run, outcome Outcome, message string) {
-	r.phase = ended
-	r.result.Outcome, r.result.Message, r.result.Ended = outcome, message, time.Now()
-	event := progress.Event{Object: object(r.Ref), Message: message, Finished: e.finished(), Total: len(e.runs)}
-	switch {
-	case outcome == Done || outcome == Sent:
-		event.Kind = progress.Done
-	case outcome.Bad():
-		event.Kind = progress.Failed
-		e.failures++
-		if e.Options.OnFailure == Undo && r.undo.Undo != nil && (outcome == Failed || outcome == TimedOut) {
-			event.Message += e.takeBack(ctx, r)
-		}
-	default:
-		event.Kind = progress.Skipped
-	}
-	e.Emit(event)
-}
-
-func (e *Engine) finished() int {
-	n := 0
-	for _, r := range e.runs {
-		if r.phase == ended {
-			n++
-		}
-	}
-	return n
-}
-
-// over says whether nothing moves and nothing is to be started any more.
-func (e *Engine) over() bool {
-	for _, r := range e.runs {
-		if r.phase == sending || r.phase == underway || r.phase == waiting && !e.stopped() {
-			return false
-		}
-	}
-	return true
-}
-
-// stopped says whether so many have failed that nothing new starts.
-func (e *Engine) stopped() bool {
-	return e.Options.OnFailure != Continue && e.failures >= max(1, e.Options.MaxFailures)
-}
-
-// Halted says whether the run ended because of failures, with work left.
-func (e *Engine) Halted() bool {
-	return e.stopped() && slices.ContainsFunc(e.runs, func(r *run) bool { return r.result.Outcome == NotStarted })
-}
-
-// interrupted notes what is half done when the run is cut short.
-func (e *Engine) interrupted() {
-	for _, r := range e.runs {
-		if r.phase == sending || r.phase == underway {
-			r.result.Outcome = InFlight
-			r.result.Message = "its controller goes on with it"
-			if r.Evict {
-				r.result.Message = "the pods not yet evicted stay as they are"
-			}
-		}
+// tellNewcomers names the workloads that came into being during the run, in the
+// namespaces that it worked on.
+func (e *Engine) tellNewcomers() {
+	for _, ref := range e.feed.arrivals() {
+		e.Emit(progress.Event{
+			Kind: progress.Warning, Object: object(ref),
+			Message: "it was created during the run and is no part of it: run this again to see whether it is up to date",
+		})
 	}
 }
 

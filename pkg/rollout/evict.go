@@ -10,9 +10,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	policyv1beta1 "k8s.io/api/policy/v1beta1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
@@ -30,7 +32,7 @@ func (e *Engine) evictNext(ctx context.Context, r *run, v sight) {
 		r.result.Sent = true
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		// It is gone already; the watch will show what came in its place.
-	case apierrors.IsTooManyRequests(err):
+	case apierrors.IsTooManyRequests(err), cluster.Transient(err):
 		e.tellWaiting(r, "pod "+pod.Name+" may not be evicted yet: "+err.Error())
 	case ctx.Err() == nil:
 		e.end(ctx, r, Failed, "evict pod "+pod.Name+": "+err.Error())
@@ -77,13 +79,17 @@ func (e *Engine) tellWaiting(r *run, why string) {
 }
 
 // evict asks the API server to remove a pod, which a PodDisruptionBudget may
-// refuse with 429.
+// refuse with 429. API servers before 1.22 know only the older form of the
+// request.
 func (e *Engine) evict(ctx context.Context, pod *corev1.Pod) error {
-	return e.Cluster.Kube.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{
-		ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
-		// The pod that was looked at, not one of the same name made since.
-		DeleteOptions: &metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))},
-	})
+	target := metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace}
+	// The pod that was looked at, not one of the same name made since.
+	options := &metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))}
+	err := e.Cluster.Kube.PolicyV1().Evictions(pod.Namespace).Evict(ctx, &policyv1.Eviction{ObjectMeta: target, DeleteOptions: options})
+	if apierrors.IsBadRequest(err) && strings.Contains(err.Error(), "no kind") {
+		return e.Cluster.Kube.PolicyV1beta1().Evictions(pod.Namespace).Evict(ctx, &policyv1beta1.Eviction{ObjectMeta: target, DeleteOptions: options})
+	}
+	return err
 }
 
 // stuck says whether a rollout does not get on by itself: a pod in trouble, pods
@@ -92,16 +98,18 @@ func stuck(v sight) bool {
 	if v.W.Status.FailureMessage != "" || v.W.Status.DeadlineExceeded {
 		return true
 	}
-	live := int32(0)
+	// Where a pod takes the place of another, that one has to end before.
+	waits := v.W.Kind == workload.StatefulSet || v.W.Kind == workload.DaemonSet
+	there := int32(0)
 	for _, pod := range v.Pods {
-		if pod.DeletionTimestamp == nil {
-			live++
+		if pod.DeletionTimestamp == nil || waits {
+			there++
 		}
 		if workload.Trouble(pod) != "" {
 			return true
 		}
 	}
-	return live < v.W.Desired
+	return there < v.W.Desired
 }
 
 // clearStuck evicts the pods of a StatefulSet that are in trouble: it waits for

@@ -52,6 +52,7 @@ func TestStuck(t *testing.T) {
 		{"pods cannot be made", sight{W: deployment(func(w *workload.Workload) { w.Status.FailureMessage = "exceeded quota" }), Pods: fine}, true},
 		{"its deadline has passed", sight{W: deployment(func(w *workload.Workload) { w.Status.DeadlineExceeded = true }), Pods: fine}, true},
 		{"a pod crashes", sight{W: deployment(), Pods: []*corev1.Pod{fine[0], pod("b", newImage, crashing)}}, true},
+		{"a StatefulSet's pod ends", sight{W: deployment(func(w *workload.Workload) { w.Kind = workload.StatefulSet }), Pods: []*corev1.Pod{fine[0], pod("b", newImage, leaving)}}, false},
 		{"a pod is missing", sight{W: deployment(), Pods: []*corev1.Pod{fine[0], pod("b", newImage, leaving)}}, true},
 	} {
 		if got := stuck(tc.v); got != tc.want {

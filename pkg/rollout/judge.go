@@ -2,32 +2,33 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
-// sight is what the watches show of a workload at one moment.
-type sight struct {
-	W *workload.Workload // nil where it is not there
-	// Pods are its pods that have not finished, those being deleted included.
-	Pods []*corev1.Pod
-	// Blocked is the newest word on pods that cannot be created or started,
-	// from a condition or an event since the start, and Since when it holds.
-	Blocked string
-	Since   time.Time
-}
-
 // start is what was so when the workload's change was sent.
 type start struct {
 	Generation int64
-	Old        map[types.UID]bool
-	StampKey   string
-	Stamp      string
-	Image      string
+	// At is when the change was written, by the API server's clock; zero where
+	// nothing was or that is not known.
+	At       time.Time
+	Old      map[types.UID]bool
+	StampKey string
+	Stamp    string
+	Image    string
+	// GracePeriod and RestartAt are what the change set them to, where it did.
+	GracePeriod *int64
+	RestartAt   string
+	// Before is the template that the change was made from; nil where the
+	// change was more than a restart.
+	Before *corev1.PodTemplateSpec
 }
 
 // stands says whether the template still is as the change made it.
@@ -35,8 +36,36 @@ func (s start) stands(w *workload.Workload) bool {
 	if s.Stamp != "" && w.Template.Annotations[s.StampKey] != s.Stamp {
 		return false
 	}
+	if s.RestartAt != "" && w.RestartAt != s.RestartAt {
+		return false
+	}
+	if grace := w.Template.Spec.TerminationGracePeriodSeconds; s.GracePeriod != nil && (grace == nil || *grace != *s.GracePeriod) {
+		return false
+	}
 	proxy, _ := workload.ProxyOf(w.Template.Annotations, &w.Template.Spec)
 	return s.Image == "" || proxy.Image == s.Image
+}
+
+// overtaken says whether someone else has put another template in the place of
+// the restarted one: a deployment of another image, say.
+func (s start) overtaken(w *workload.Workload) bool {
+	if s.Before == nil {
+		return false
+	}
+	return !equality.Semantic.DeepEqual(s.bare(s.Before), s.bare(&w.Template))
+}
+
+// bare gives a template without what a restart changes in it.
+func (s start) bare(t *corev1.PodTemplateSpec) *corev1.PodTemplateSpec {
+	t = t.DeepCopy()
+	delete(t.Annotations, s.StampKey)
+	if len(t.Annotations) == 0 {
+		t.Annotations = nil
+	}
+	if s.GracePeriod != nil {
+		t.Spec.TerminationGracePeriodSeconds = nil
+	}
+	return t
 }
 
 // state says where a move stands.
@@ -49,109 +78,132 @@ const (
 	reverted
 	strayed // complete, yet pods are not as promised
 	gone
-	held // paused or scaled to zero in the middle
+	held      // paused or scaled to zero in the middle
+	overtaken // changed by someone else, and what they changed it to does not come up
 )
 
 // judgement is a state with words and counts.
 type judgement struct {
 	State   state
 	Message string
+	// Blocked is the warning that the move may fail by, nil where there is none.
+	Blocked *warning
 	// Updated, Ready and Desired count pods: new ones, ready ones of any age,
 	// wanted ones.
 	Updated, Ready, Desired int32
 }
 
 // judge says where a move stands, from what the watches show. It is a pure
-// function; what completes a rollout is what kubectl rollout status asks of
-// each kind (kubectl pkg/polymorphichelpers/rollout_status.go), and then every
-// live pod is looked at.
+// function. A failure of what someone else has deployed meanwhile is not one of
+// the move.
 func judge(m *Move, s start, v sight, patience time.Duration, now time.Time) judgement {
 	if v.W == nil || v.W.Deleting {
 		return judgement{State: gone, Message: "it was deleted meanwhile"}
 	}
-	j := judgement{Desired: v.W.Desired}
-	live, kept := int32(0), int32(0)
-	stray, newStray := "", ""
+	if slices.ContainsFunc(v.Warnings, func(w warning) bool { return terminating(w.Text) }) {
+		return judgement{State: gone, Message: "its namespace is being deleted"}
+	}
+	j := judgePods(m, s, v)
+	if j.State == moving {
+		if j.Blocked = blockedBy(v, s, patience); j.Blocked != nil && !now.Before(j.Blocked.due(v, patience)) {
+			j.State, j.Message = failed, j.Blocked.Text
+		}
+	}
+	if (j.State == failed || j.State == strayed) && s.overtaken(v.W) {
+		j.State = overtaken
+	}
+	return j
+}
+
+// terminating reads the word of the API server on what cannot be created since
+// its namespace goes (apiserver pkg/admission/plugin/namespace/lifecycle).
+func terminating(text string) bool { return strings.Contains(text, "because it is being terminated") }
+
+// judgePods judges by the pods: what completes a rollout is what kubectl rollout
+// status asks of each kind (kubectl pkg/polymorphichelpers/rollout_status.go),
+// and then every live pod is looked at.
+func judgePods(m *Move, s start, v sight) judgement {
+	c := count(m, s, v)
+	j := judgement{Desired: v.W.Desired, Updated: c.updated, Ready: c.ready}
+	is := func(state state, message string) judgement {
+		j.State, j.Message = state, message
+		return j
+	}
+	j.Message = fmt.Sprintf("%d of %d new, %d ready", j.Updated, j.Desired, j.Ready)
+	switch {
+	case v.W.Desired == 0:
+		return is(held, "it was scaled to zero meanwhile: its next pods will be new")
+	case v.W.Paused:
+		return is(held, "it was paused in the middle of its rollout ("+j.Message+"): resume it, and run this again")
+	case v.W.Generation > s.Generation && !s.stands(v.W) && c.kept < v.W.Desired && !s.overtaken(v.W):
+		if s.Image != "" {
+			return is(reverted, "the new sidecar was taken back")
+		}
+		return is(reverted, "the restart was taken back")
+	}
+	observed := v.W.Status.ObservedGeneration >= s.Generation
+	if observed && complete(v.W, m.Evict) && c.live >= v.W.Desired {
+		if c.kept == c.live && j.Ready >= v.W.Desired {
+			return is(arrived, "")
+		}
+		if c.kept < c.live && !m.Evict && j.Updated == c.live {
+			return is(strayed, c.stray)
+		}
+	}
+	if m.Evict && c.newStray != "" {
+		// Evicting on would go round and round.
+		return is(strayed, c.newStray)
+	}
+	if trouble := newTrouble(v.Pods, s.Old); trouble != "" {
+		return is(failed, trouble)
+	}
+	if observed && v.W.Status.DeadlineExceeded {
+		return is(failed, "ProgressDeadlineExceeded: "+v.W.Status.DeadlineMessage)
+	}
+	return j
+}
+
+// counts of a workload's live pods.
+type counts struct {
+	live, ready, updated, kept int32
+	// stray tells of a pod that is not as promised, newStray of a new one that
+	// is ready.
+	stray, newStray string
+}
+
+func count(m *Move, s start, v sight) counts {
+	var c counts
 	for _, pod := range v.Pods {
 		if pod.DeletionTimestamp != nil {
 			continue
 		}
-		live++
+		c.live++
 		if workload.Ready(pod) {
-			j.Ready++
+			c.ready++
 		}
 		if !s.Old[pod.UID] {
-			j.Updated++
+			c.updated++
 		}
 		proxy, has := workload.ProxyOf(pod.Annotations, &pod.Spec)
 		if m.Promise.Kept(proxy, has) {
-			kept++
-		} else {
-			stray = strayWords(pod, proxy, has, m.Promise)
-			if !s.Old[pod.UID] && workload.Ready(pod) {
-				newStray = stray
-			}
+			c.kept++
+			continue
+		}
+		c.stray = strayWords(pod, proxy, has, m.Promise)
+		if !s.Old[pod.UID] && workload.Ready(pod) {
+			c.newStray = c.stray
 		}
 	}
-	switch {
-	case v.W.Desired == 0:
-		j.State, j.Message = held, "it was scaled to zero meanwhile: its next pods will be new"
-		return j
-	case v.W.Paused:
-		j.State, j.Message = held, "it was paused in the middle of its rollout"
-		return j
-	case v.W.Generation > s.Generation && !s.stands(v.W) && kept < v.W.Desired:
-		j.State, j.Message = reverted, "the restart was taken back"
-		if s.Image != "" {
-			j.Message = "the new sidecar was taken back"
-		}
-		return j
-	}
-	observed := v.W.Status.ObservedGeneration >= s.Generation
-	if observed && complete(v.W, m.Evict) && live >= v.W.Desired {
-		if kept == live && j.Ready >= v.W.Desired {
-			j.State = arrived
-			return j
-		}
-		if kept < live && !m.Evict && j.Updated == live {
-			j.State, j.Message = strayed, stray
-			return j
-		}
-	}
-	if m.Evict && newStray != "" {
-		// Evicting on would go round and round.
-		j.State, j.Message = strayed, newStray
-		return j
-	}
-	if trouble := newTrouble(v.Pods, s.Old); trouble != "" {
-		j.State, j.Message = failed, trouble
-		return j
-	}
-	if observed && v.W.Status.DeadlineExceeded {
-		j.State, j.Message = failed, "ProgressDeadlineExceeded: "+v.W.Status.DeadlineMessage
-		return j
-	}
-	if v.Blocked != "" && now.Sub(v.Since) >= patience {
-		j.State, j.Message = failed, v.Blocked
-		return j
-	}
-	j.Message = fmt.Sprintf("%d of %d new, %d ready", j.Updated, j.Desired, j.Ready)
-	return j
+	return c
 }
 
 // complete says whether the controller reports that every pod is new and
 // available.
 func complete(w *workload.Workload, evict bool) bool {
-	s := w.Status
-	switch {
-	case evict:
-		return s.Ready >= w.Desired
-	case w.Kind == workload.StatefulSet:
-		return s.Updated >= w.Desired-w.Strategy.Partition && s.Ready >= w.Desired && s.Replicas == w.Desired
-	case w.Kind == workload.DaemonSet:
-		return s.Updated >= w.Desired && s.Available >= w.Desired
+	if evict {
+		return w.Status.Ready >= w.Desired
 	}
-	return s.Updated >= w.Desired && s.Replicas == s.Updated && s.Available >= w.Desired
+	return w.RolledOut()
 }
 
 // newTrouble says why a new pod does not come up.

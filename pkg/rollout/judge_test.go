@@ -59,6 +59,11 @@ func deployment(change ...func(*workload.Workload)) *workload.Workload {
 	return w
 }
 
+// refused is the word on pods that a quota has no room for, said since then.
+func refused(since time.Time) []warning {
+	return []warning{{Reason: failedCreate, Text: "FailedCreate: exceeded quota", Since: since}}
+}
+
 func halfway(w *workload.Workload) { w.Status.Updated, w.Status.Replicas = 1, 3 }
 
 func TestJudge(t *testing.T) {
@@ -147,14 +152,14 @@ func TestJudge(t *testing.T) {
 				w.Status.DeadlineExceeded, w.Status.ObservedGeneration = true, 4
 			}), Pods: mixed},
 		},
-		{name: "blocked a little while", sight: sight{W: deployment(halfway), Pods: mixed, Blocked: "exceeded quota", Since: noon.Add(-29 * time.Second)}, want: moving},
+		{name: "blocked a little while", sight: sight{W: deployment(halfway), Pods: mixed, Warnings: refused(noon.Add(-29 * time.Second))}, want: moving},
 		{
 			name: "blocked beyond patience", want: failed, words: "exceeded quota",
-			sight: sight{W: deployment(halfway), Pods: mixed, Blocked: "exceeded quota", Since: noon.Add(-30 * time.Second)},
+			sight: sight{W: deployment(halfway), Pods: mixed, Warnings: refused(noon.Add(-30 * time.Second))},
 		},
 		{
 			name: "done in spite of a warning", want: arrived,
-			sight: sight{W: deployment(), Pods: both, Blocked: "exceeded quota", Since: noon.Add(-time.Hour)},
+			sight: sight{W: deployment(), Pods: both, Warnings: refused(noon.Add(-time.Hour))},
 		},
 		{
 			name: "evicted one by one: the rest is still old", move: Move{Evict: true}, start: &start{Generation: 5, Old: begun.Old}, want: moving,

@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
@@ -56,12 +57,38 @@ type Change struct {
 	Manager string
 	// Undo has the same type; it is nil where the change cannot be taken back.
 	Undo []byte
+	// TakeBack, where set, takes the place of Undo and writes by itself, because
+	// what it puts back must not undo what others have changed meanwhile.
+	TakeBack func(context.Context) error
+	// At is when the change was written, by the API server's clock; zero where
+	// that is not known.
+	At time.Time
 	// Stamp is the value that the pod template's annotation StampKey has while
 	// the change stands; empty where the template bears none.
 	StampKey, Stamp string
 	// Image is the proxy's image in the pod template itself while the change
 	// stands; empty where the template names none.
 	Image string
+	// GracePeriod and RestartAt are what the template's grace period, in
+	// seconds, and a Rollout's spec.restartAt are while the change stands, where
+	// the change is of these.
+	GracePeriod *int64
+	RestartAt   string
+}
+
+// undoable says whether the change can be taken back.
+func (c *Change) undoable() bool { return c.Undo != nil || c.TakeBack != nil }
+
+// WrittenAt gives the newest time at which a manager wrote an object, by the API
+// server's clock and to the second; zero where the managed fields do not tell.
+func WrittenAt(fields []metav1.ManagedFieldsEntry, manager string) time.Time {
+	var at time.Time
+	for i := range fields {
+		if f := &fields[i]; f.Manager == manager && f.Time != nil && f.Time.After(at) {
+			at = f.Time.Time
+		}
+	}
+	return at
 }
 
 // OnFailure says what happens when a workload fails.
@@ -78,8 +105,9 @@ const (
 type Options struct {
 	// MaxParallel is the number of workloads that move at a time, at least 1.
 	MaxParallel int
-	// Canary is how many go first; the others wait until these are done and
-	// Soak has passed.
+	// Canary is how many go first; the others wait until so many have come
+	// through and Soak has passed. One that fails ends the run, whatever
+	// MaxFailures allows, unless OnFailure is Continue.
 	Canary int
 	Soak   time.Duration
 	// MaxFailures is the number of failures after which nothing new starts.
@@ -87,10 +115,12 @@ type Options struct {
 	OnFailure   OnFailure
 	// Timeout is how long a workload may be without progress.
 	Timeout time.Duration
-	// Wait false sends the changes and watches nothing.
+	// Wait false sends the changes and watches nothing: Canary, Soak and Undo
+	// have no meaning then.
 	Wait bool
 	// Patience is how long pods that cannot be created are waited for before
-	// that counts as a failure.
+	// that counts as a failure. Sandboxes and volumes have longer ones of their
+	// own.
 	Patience time.Duration
 }
 
@@ -129,6 +159,9 @@ type Result struct {
 	// Started and Ended are the times of its first write and of the verdict.
 	Started time.Time `json:"started,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
+	// OutOfTime is true where it failed by the timeout, also where it was undone
+	// after that.
+	OutOfTime bool `json:"outOfTime,omitempty"`
 	// Sent is true where anything was written.
 	Sent bool `json:"sent"`
 }

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -15,7 +16,6 @@ func engine(o Options, moves ...Move) (*Engine, *[]progress.Event) {
 	events := &[]progress.Event{}
 	e := &Engine{Options: o, Emit: func(ev progress.Event) { *events = append(*events, ev) }}
 	for i, m := range moves {
-		m.Unwatched, m.Seen = true, deployment()
 		e.runs = append(e.runs, &run{Move: m, index: i})
 	}
 	return e, events
@@ -41,14 +41,94 @@ func begin(e *Engine) []string {
 	return names
 }
 
-// finish ends workloads that move.
-func finish(e *Engine, names ...string) {
+// finish ends workloads that move, well.
+func finish(t *testing.T, e *Engine, names ...string) {
+	t.Helper()
+	finishAs(t, e, Done, names...)
+}
+
+func finishAs(t *testing.T, e *Engine, outcome Outcome, names ...string) {
+	t.Helper()
 	for _, r := range e.runs {
-		for _, name := range names {
-			if r.Ref.Name == name {
-				r.phase = ended
-			}
+		if slices.Contains(names, r.Ref.Name) {
+			r.result.Started = noon
+			e.end(t.Context(), r, outcome, "")
 		}
+	}
+}
+
+// A canary proves something where its pods were replaced and came up. One that
+// was skipped, was new already or has no pods proves nothing: the next one takes
+// its place.
+func TestOnlyWhatMovedIsACanary(t *testing.T) {
+	for name, passOver := range map[string]func(*Engine, *run){
+		"skipped":         func(e *Engine, r *run) { e.end(t.Context(), r, Skipped, "it was paused in the middle") },
+		"new already":     func(e *Engine, r *run) { e.end(t.Context(), r, Done, "its pods are new already") },
+		"without any pod": func(e *Engine, r *run) { r.Unwatched = true; finish(t, e, "a") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, _ := engine(Options{MaxParallel: 10, Canary: 1}, move("a"), move("b"), move("c"), move("d"))
+			begin(e)
+			passOver(e, e.runs[0])
+			if d := cmp.Diff([]string{"b"}, begin(e)); d != "" {
+				t.Errorf("the next canary (-want +got):\n%s", d)
+			}
+			finish(t, e, "b")
+			if d := cmp.Diff([]string{"c", "d"}, begin(e)); d != "" {
+				t.Errorf("the rest (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// Whatever else may fail: a canary may not.
+func TestAFailedCanaryEndsTheRun(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		o    Options
+		stop bool
+	}{
+		{"one failure is allowed", Options{Canary: 2, MaxFailures: 5, OnFailure: Halt}, true},
+		{"undo halts too", Options{Canary: 2, MaxFailures: 5, OnFailure: Undo}, true},
+		{"whoever wants all tried", Options{Canary: 2, MaxFailures: 5, OnFailure: Continue}, false},
+	} {
+		tc.o.MaxParallel = 10
+		e, _ := engine(tc.o, move("a"), move("b"), move("c"))
+		begin(e)
+		finish(t, e, "a")
+		finishAs(t, e, Failed, "b")
+		if e.stopped() != tc.stop {
+			t.Errorf("%s: stopped %v", tc.name, e.stopped())
+		}
+		if got := begin(e); !tc.stop && len(got) != 1 {
+			t.Errorf("%s: %v started", tc.name, got)
+		}
+	}
+	e, _ := engine(Options{MaxParallel: 10, Canary: 1, MaxFailures: 2, OnFailure: Halt}, move("a"), move("b"), move("c"))
+	begin(e)
+	finish(t, e, "a")
+	begin(e)
+	if finishAs(t, e, Failed, "b"); e.stopped() {
+		t.Error("a failure after the canary counts as one of it")
+	}
+}
+
+// Where a quota has no room for a surge, more of them in that namespace would
+// only take each other's.
+func TestNothingStartsWhereAQuotaIsFull(t *testing.T) {
+	elsewhere := move("d")
+	elsewhere.Ref.Namespace = "other"
+	e, events := engine(Options{MaxParallel: 3}, move("a"), move("b"), move("c"), elsewhere)
+	e.runs[0].phase, e.runs[0].starved = underway, true
+	if d := cmp.Diff([]string{"d"}, begin(e)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if len(*events) == 0 || (*events)[0].Kind != progress.Waiting {
+		t.Errorf("it is not told: %+v", *events)
+	}
+	e.runs[0].starved = false
+	if d := cmp.Diff([]string{"b"}, begin(e)); d != "" {
+		t.Errorf("with room again (-want +got):\n%s", d)
 	}
 }
 
@@ -89,7 +169,7 @@ func TestNext(t *testing.T) {
 			var rounds [][]string
 			for names := begin(e); len(names) > 0; names = begin(e) {
 				rounds = append(rounds, names)
-				finish(e, names...)
+				finish(t, e, names...)
 			}
 			if d := cmp.Diff(tc.rounds, rounds); d != "" {
 				t.Errorf("rounds (-want +got):\n%s", d)
@@ -101,11 +181,11 @@ func TestNext(t *testing.T) {
 func TestGatewaysWaitForTheLastSidecar(t *testing.T) {
 	e, _ := engine(Options{MaxParallel: 10}, move("a"), move("b"), gateway("g"))
 	begin(e)
-	finish(e, "a")
+	finish(t, e, "a")
 	if got := begin(e); len(got) > 0 {
 		t.Errorf("%v started while b still moves", got)
 	}
-	finish(e, "b")
+	finish(t, e, "b")
 	if d := cmp.Diff([]string{"g"}, begin(e)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -114,11 +194,17 @@ func TestGatewaysWaitForTheLastSidecar(t *testing.T) {
 func TestSoak(t *testing.T) {
 	e, events := engine(Options{MaxParallel: 10, Canary: 1, Soak: time.Hour}, move("a"), move("b"))
 	begin(e)
-	finish(e, "a")
+	finish(t, e, "a")
 	if got := append(begin(e), begin(e)...); len(got) > 0 {
 		t.Errorf("%v started while the canary soaks", got)
 	}
-	if len(*events) != 1 || (*events)[0].Kind != progress.Waiting {
+	told := 0
+	for _, ev := range *events {
+		if ev.Kind == progress.Waiting {
+			told++
+		}
+	}
+	if told != 1 {
 		t.Errorf("the soak is to be told once, got %+v", *events)
 	}
 	e.soakUntil = time.Now().Add(-time.Second)

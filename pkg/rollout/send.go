@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,10 @@ func (e *Engine) send(ctx context.Context, r *run, w *workload.Workload) error {
 	}
 	r.undo = change
 	r.start.Generation, r.start.StampKey, r.start.Stamp, r.start.Image = generation, change.StampKey, change.Stamp, change.Image
+	r.start.GracePeriod, r.start.RestartAt, r.start.At = change.GracePeriod, change.RestartAt, change.At
+	if r.Apply == nil && w != nil {
+		r.start.Before = &w.Template
+	}
 	return nil
 }
 
@@ -31,22 +36,32 @@ func (e *Engine) write(ctx context.Context, r *run, w *workload.Workload) (Chang
 	if err != nil {
 		return change, 0, err
 	}
-	generation, err := e.patch(ctx, r.Ref, change, change.Patch)
-	return change, generation, err
+	written, err := e.patch(ctx, r.Ref, change, change.Patch)
+	if err != nil {
+		return change, 0, err
+	}
+	change.At = WrittenAt(written.ManagedFields, change.Manager)
+	return change, written.Generation, nil
 }
 
-// patch sends a patch and gives the object's generation after it.
-func (e *Engine) patch(ctx context.Context, ref workload.Ref, change Change, patch []byte) (int64, error) {
-	resource, ok := workload.Resources[ref.Kind]
+// patch sends a patch and gives the object's metadata after it. It may be sent
+// twice, while the API server is restarted: it says what is to be, not what is
+// to be added.
+func (e *Engine) patch(ctx context.Context, ref workload.Ref, change Change, patch []byte) (*metav1.PartialObjectMetadata, error) {
+	resource, ok := ref.Resource()
 	if !ok {
-		return 0, fmt.Errorf("patch %s: a %s cannot be patched", ref.In(), ref.Kind)
+		return nil, fmt.Errorf("patch %s: a %s cannot be patched", ref.In(), ref.Kind)
 	}
 	options := metav1.PatchOptions{FieldManager: change.Manager}
-	obj, err := e.Cluster.Metadata.Resource(resource).Namespace(ref.Namespace).Patch(ctx, ref.Name, change.Type, patch, options)
+	var obj *metav1.PartialObjectMetadata
+	err := e.Cluster.Persist(ctx, func(ctx context.Context) (err error) {
+		obj, err = e.Cluster.Metadata.Resource(resource).Namespace(ref.Namespace).Patch(ctx, ref.Name, change.Type, patch, options)
+		return err
+	})
 	if err != nil {
-		return 0, fmt.Errorf("patch %s: %w", ref.In(), err)
+		return nil, fmt.Errorf("patch %s: %w", ref.In(), err)
 	}
-	return obj.Generation, nil
+	return obj, nil
 }
 
 // afterSending goes on with a workload whose change was sent or could not be.
@@ -60,6 +75,8 @@ func (e *Engine) afterSending(ctx context.Context, r *run) {
 		e.look(ctx, r)
 	case apierrors.IsNotFound(r.err):
 		e.end(ctx, r, Skipped, "it was deleted meanwhile")
+	case terminating(r.err.Error()):
+		e.end(ctx, r, Skipped, "its namespace is being deleted")
 	case ctx.Err() != nil:
 		// The loop notes what was half done.
 	default:
@@ -67,39 +84,76 @@ func (e *Engine) afterSending(ctx context.Context, r *run) {
 	}
 }
 
+// parallelSends is how many changes are on their way at a time where nobody
+// waits for the pods. Fewer would leave the API server to the controllers, which
+// are at work on the first ones by then; more wait for one of the 100 streams that
+// the API server gives a connection (k8s.io/apiserver pkg/server/secure_serving.go).
+const parallelSends = 100
+
 // sendAll sends the changes, made from what the plan saw, and watches nothing.
-// Workloads whose pods would be evicted need a watch and are skipped.
+// What could not be started then is named and left alone, as are workloads whose
+// pods would be evicted, which needs a watch. After so many refusals as make an
+// end nothing more is sent.
 func (e *Engine) sendAll(ctx context.Context) error {
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(max(1, e.Options.MaxParallel))
-	done := make(chan *run, len(e.runs))
+	group.SetLimit(min(max(1, e.Options.MaxParallel), parallelSends))
+	var failures atomic.Int32
+	tried := make(chan *run, len(e.runs))
 	for _, r := range e.runs {
-		if !r.writes() {
-			e.end(ctx, r, Skipped, "its pods are replaced one by one, which needs --wait")
+		if why := notSent(&r.Move); why != "" {
+			e.end(ctx, r, Skipped, why)
 			continue
 		}
 		group.Go(func() error {
-			r.result.Started = time.Now()
+			if groupCtx.Err() != nil || e.Options.OnFailure != Continue && int(failures.Load()) >= max(1, e.Options.MaxFailures) {
+				return nil
+			}
+			r.result.Started = time.Now().UTC()
 			r.err = e.send(groupCtx, r, r.Seen)
-			done <- r
+			if outcome, _ := sendOutcome(r.err); outcome.Bad() {
+				failures.Add(1)
+			}
+			tried <- r
 			return nil
 		})
 	}
 	_ = group.Wait() // each run bears its own error
-	close(done)
-	for r := range done {
-		switch {
-		case r.err == nil:
-			r.result.Sent = r.undo.Patch != nil
-			e.end(ctx, r, Sent, "")
-		case apierrors.IsNotFound(r.err):
-			e.end(ctx, r, Skipped, "it was deleted meanwhile")
-		default:
-			e.end(ctx, r, Failed, r.err.Error())
+	close(tried)
+	for r := range tried {
+		if r.err != nil && ctx.Err() != nil {
+			r.result.Outcome, r.result.Message = InFlight, "its change may have been sent"
+			continue
 		}
+		r.result.Sent = r.err == nil && r.undo.Patch != nil
+		outcome, message := sendOutcome(r.err)
+		e.end(ctx, r, outcome, message)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// notSent says why a change is not sent where nobody watches, "" where it is.
+func notSent(m *Move) string {
+	switch {
+	case !m.writes():
+		return "its pods are replaced one by one, which needs --wait"
+	case m.Resume && m.Seen != nil && !m.Seen.Paused && m.Seen.Desired > 0 && m.Seen.Status.FailureMessage == "" && !m.Seen.Status.DeadlineExceeded:
+		return "its restart was sent before and is under way"
+	}
+	return obstacle(m, sight{W: m.Seen})
+}
+
+// sendOutcome says how a change fared that was sent and is not watched.
+func sendOutcome(err error) (Outcome, string) {
+	switch {
+	case err == nil:
+		return Sent, "the change was sent; its controller replaces the pods"
+	case apierrors.IsNotFound(err):
+		return Skipped, "it was deleted meanwhile"
+	case terminating(err.Error()):
+		return Skipped, "its namespace is being deleted"
+	}
+	return Failed, err.Error()
 }

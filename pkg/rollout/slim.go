@@ -1,28 +1,65 @@
 package rollout
 
 import (
-	"strings"
-	"time"
-
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
 // slim drops what no judgement needs before an object is kept, so that the
-// memory of the watches stays small.
-func slim(obj any) (any, error) {
-	if o, err := meta.Accessor(obj); err == nil {
-		o.SetManagedFields(nil)
+// memory of the watches stays small: of pods and workloads that are none of the
+// run's only their names stay, and whether they end.
+func (w *watches) slim(obj any) (any, error) {
+	o, err := meta.Accessor(obj)
+	if err != nil {
+		return obj, nil //nolint:nilerr // a note that an object is gone
 	}
-	if pod, ok := obj.(*corev1.Pod); ok {
-		pod.Spec = corev1.PodSpec{
-			NodeName:   pod.Spec.NodeName,
-			Containers: slimContainers(pod.Spec.Containers), InitContainers: slimContainers(pod.Spec.InitContainers),
+	o.SetManagedFields(nil)
+	switch o := obj.(type) {
+	case *corev1.Pod:
+		return w.slimPod(o), nil
+	case *appsv1.Deployment:
+		if !w.feed.moves(workload.Ref{Group: "apps", Kind: workload.Deployment, Namespace: o.Namespace, Name: o.Name}) {
+			return &appsv1.Deployment{ObjectMeta: nameOf(o.ObjectMeta)}, nil
+		}
+	case *appsv1.StatefulSet:
+		if !w.feed.moves(workload.Ref{Group: "apps", Kind: workload.StatefulSet, Namespace: o.Namespace, Name: o.Name}) {
+			return &appsv1.StatefulSet{ObjectMeta: nameOf(o.ObjectMeta)}, nil
+		}
+	case *appsv1.ReplicaSet:
+		if !w.feed.moves(workload.Ref{Group: "apps", Kind: workload.ReplicaSet, Namespace: o.Namespace, Name: o.Name}) {
+			return &appsv1.ReplicaSet{ObjectMeta: nameOf(o.ObjectMeta)}, nil
 		}
 	}
 	return obj, nil
+}
+
+// nameOf gives what tells an object from others, and its owners.
+func nameOf(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: m.Name, Namespace: m.Namespace, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp, OwnerReferences: m.OwnerReferences,
+	}
+}
+
+func (w *watches) slimPod(pod *corev1.Pod) *corev1.Pod {
+	ours := false
+	for _, ref := range refsOf(pod) {
+		ours = ours || w.feed.moves(ref)
+	}
+	if !ours {
+		m := nameOf(pod.ObjectMeta)
+		m.OwnerReferences = nil
+		return &corev1.Pod{ObjectMeta: m}
+	}
+	pod.Spec = corev1.PodSpec{
+		NodeName:   pod.Spec.NodeName,
+		Containers: slimContainers(pod.Spec.Containers), InitContainers: slimContainers(pod.Spec.InitContainers),
+	}
+	return pod
 }
 
 func slimContainers(containers []corev1.Container) []corev1.Container {
@@ -31,60 +68,4 @@ func slimContainers(containers []corev1.Container) []corev1.Container {
 		out[i] = corev1.Container{Name: containers[i].Name, Image: containers[i].Image, RestartPolicy: containers[i].RestartPolicy}
 	}
 	return out
-}
-
-// blocking are the reasons of warnings that tell of pods that cannot be made or
-// started (kubernetes pkg/controller/controller_utils.go, pkg/kubelet/events).
-var blocking = map[string]bool{
-	"FailedCreate":           true,
-	"FailedCreatePodSandBox": true,
-	"FailedMount":            true,
-	"FailedAttachVolume":     true,
-}
-
-// note keeps a warning under the workload that it is about, and names it.
-func (w *watches) note(event *corev1.Event) (workload.Ref, bool) {
-	if !blocking[event.Reason] {
-		return workload.Ref{}, false
-	}
-	object := event.InvolvedObject
-	ref := workload.Ref{Kind: object.Kind, Namespace: object.Namespace, Name: object.Name}
-	if group, _, ok := strings.Cut(object.APIVersion, "/"); ok {
-		ref.Group = group
-	}
-	text := event.Reason + ": " + event.Message
-	switch object.Kind {
-	case workload.Pod:
-		obj, ok, err := w.pods.GetStore().GetByKey(object.Namespace + "/" + object.Name)
-		pod, isPod := obj.(*corev1.Pod)
-		if err != nil || !ok || !isPod {
-			return workload.Ref{}, false
-		}
-		ref = refsOf(pod)[0]
-		text = "pod " + object.Name + ": " + sandbox(event.Reason) + text
-	case workload.ReplicaSet:
-		// The Deployment that the ReplicaSet's name tells of, where one is
-		// watched; its name ends in the hash of the template.
-		if i := strings.LastIndex(ref.Name, "-"); i > 0 && w.kinds[workload.Deployment] != nil {
-			deployment := workload.Ref{Group: "apps", Kind: workload.Deployment, Namespace: ref.Namespace, Name: ref.Name[:i]}
-			if _, ok, err := w.kinds[workload.Deployment].GetStore().GetByKey(deployment.Namespace + "/" + deployment.Name); ok && err == nil {
-				ref = deployment
-			}
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	since := time.Now()
-	if before, ok := w.warnings[ref]; ok {
-		since = before.Since
-	}
-	w.warnings[ref] = warning{Text: text, Since: since}
-	return ref, true
-}
-
-func sandbox(reason string) string {
-	if reason == "FailedCreatePodSandBox" {
-		return "its sandbox cannot be made; "
-	}
-	return ""
 }

@@ -3,9 +3,9 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
@@ -13,7 +13,7 @@ import (
 )
 
 // startMore starts as many workloads as may move at a time.
-func (e *Engine) startMore(ctx context.Context, group *errgroup.Group) {
+func (e *Engine) startMore(ctx context.Context) {
 	if e.stopped() || ctx.Err() != nil || e.Paused != nil && e.Paused() {
 		return
 	}
@@ -25,12 +25,12 @@ func (e *Engine) startMore(ctx context.Context, group *errgroup.Group) {
 		v := e.see(r)
 		e.begin(ctx, r, v)
 		if r.phase == underway {
-			e.changed(r.Ref)
+			e.feed.changed(r.Ref)
 		}
 		if r.phase != sending {
 			continue
 		}
-		group.Go(func() error {
+		e.group.Go(func() error {
 			if r.err = e.send(ctx, r, v.W); r.err == nil && r.Resume {
 				r.err = e.clearStuck(ctx, v)
 			}
@@ -46,47 +46,29 @@ func (e *Engine) see(r *run) sight {
 	if r.Unwatched {
 		return sight{W: r.Seen}
 	}
-	return e.watches[r.Ref.Namespace].see(r.Ref)
+	return e.feed.see(r.Ref)
 }
 
 // next gives the workload that is to start now, nil where none is: canaries
 // first and alone, gateways last, and not two behind the same Service while
 // there is another choice.
 func (e *Engine) next() *run {
-	active, canaries := 0, min(e.Options.Canary, len(e.runs))
+	active := 0
 	busy := map[string]bool{}
-	canariesOver := true
-	for i, r := range e.runs {
-		if r.phase == sending || r.phase == underway {
+	for _, r := range e.runs {
+		if r.phase.busy() {
 			active++
 			for _, s := range r.Services {
 				busy[r.Ref.Namespace+"/"+s] = true
 			}
 		}
-		if i < canaries && r.phase != ended {
-			canariesOver = false
-		}
 	}
-	if active >= max(1, e.Options.MaxParallel) {
+	if active >= max(1, e.Options.MaxParallel) || e.canariesGoOn(active) {
 		return nil
-	}
-	candidates := e.runs[:canaries]
-	if canariesOver {
-		if !e.canaryDone {
-			e.canaryDone = true
-			if canaries > 0 && e.Options.Soak > 0 && canaries < len(e.runs) {
-				e.soakUntil = time.Now().Add(e.Options.Soak)
-				e.Emit(progress.Event{Kind: progress.Waiting, Message: fmt.Sprintf("the canary is done; soaking for %s", e.Options.Soak)})
-			}
-		}
-		if time.Now().Before(e.soakUntil) {
-			return nil
-		}
-		candidates = e.runs[canaries:]
 	}
 	var second *run
 	sidecarsLeft := false
-	for _, r := range candidates {
+	for _, r := range e.runs {
 		if r.phase == ended {
 			continue
 		}
@@ -109,15 +91,56 @@ func (e *Engine) next() *run {
 		}
 	}
 	if second == nil && active == 0 {
-		return e.giveUp(candidates)
+		return e.giveUp()
 	}
 	return second
+}
+
+// canariesGoOn says whether the canaries, with so many workloads on their way,
+// leave no place for another, or still soak. As many workloads as there are to
+// be canaries must have come through: one that was skipped has proven nothing,
+// and the next one takes its place.
+func (e *Engine) canariesGoOn(active int) bool {
+	if e.Options.Canary <= 0 || e.canaryDone {
+		return time.Now().Before(e.soakUntil)
+	}
+	proven, left := 0, false
+	for _, r := range e.runs {
+		left = left || r.phase != ended
+		if r.phase == ended && e.proves(r) {
+			proven++
+		}
+	}
+	if proven < e.Options.Canary {
+		return proven+active >= e.Options.Canary
+	}
+	e.canaryDone = true
+	if left && e.Options.Soak > 0 {
+		e.soakUntil = time.Now().Add(e.Options.Soak)
+		e.Emit(progress.Event{Kind: progress.Waiting, Message: fmt.Sprintf("the canary is done; soaking for %s", e.Options.Soak)})
+	}
+	return time.Now().Before(e.soakUntil)
+}
+
+// proves says whether a workload that has ended counts as a canary: its pods
+// were replaced under our eyes and came up. Who goes on whatever happens counts
+// failures too.
+func (e *Engine) proves(r *run) bool {
+	if e.Options.OnFailure == Continue && r.result.Outcome.Bad() {
+		return true
+	}
+	return r.result.Outcome == Done && !r.result.Started.IsZero() && !r.Unwatched
 }
 
 // startable says whether a workload may be started as it is now; one that may
 // not is named once, and looked at again while others move.
 func (e *Engine) startable(r *run) bool {
 	why := obstacle(&r.Move, e.see(r))
+	if why == "" && slices.ContainsFunc(e.runs, func(o *run) bool {
+		return o.starved && o.phase.busy() && o.Ref.Namespace == r.Ref.Namespace
+	}) {
+		why = "the quota of its namespace has no room for one more at a time"
+	}
 	if why != "" && why != r.deferred {
 		r.deferred = why
 		e.Emit(progress.Event{Kind: progress.Waiting, Object: object(r.Ref), Message: why})
@@ -138,6 +161,8 @@ func obstacle(m *Move, v sight) string {
 		return "it is paused"
 	case w.Desired == 0:
 		return "it is scaled to zero: its next pods will be new"
+	case w.RestartAt != "" && w.RestartAt != w.RestartedAt:
+		return "it is being restarted"
 	case w.Status.ObservedGeneration < w.Generation || !m.Evict && !complete(w, false):
 		if w.Status.Available < w.Desired && w.Status.Updated >= w.Desired {
 			return fmt.Sprintf("it is unhealthy already: %d of %d pods are available", w.Status.Available, w.Desired)
@@ -151,8 +176,8 @@ func obstacle(m *Move, v sight) string {
 
 // giveUp ends one of the workloads that cannot be started when nothing else
 // moves any more: nothing is left to wait for.
-func (e *Engine) giveUp(candidates []*run) *run {
-	for _, r := range candidates {
+func (e *Engine) giveUp() *run {
+	for _, r := range e.runs {
 		if r.phase == waiting {
 			return r
 		}
@@ -172,11 +197,11 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 	case why != "":
 		e.end(ctx, r, Skipped, why)
 		return
-	case r.Promise.Known && !r.Force && allKept(r.Promise, v):
+	case r.Promise.Known && !r.Force && !r.Resume && allKept(r.Promise, v):
 		e.end(ctx, r, Done, "its pods are new already")
 		return
 	}
-	r.phase, r.result.Started, r.progress = sending, now, now
+	r.phase, r.result.Started, r.progress = sending, now.UTC(), now
 	follow := !r.writes() || r.Resume && !stuck(v)
 	r.start = start{Generation: v.W.Generation, Old: map[types.UID]bool{}}
 	for _, pod := range v.Pods {
@@ -187,7 +212,7 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 		r.phase = underway
 	}
 	if !r.Unwatched {
-		e.watches[r.Ref.Namespace].forget(r.Ref)
+		e.feed.forget(r.Ref)
 	}
 	e.Emit(progress.Event{
 		Kind: progress.Started, Object: object(r.Ref), Desired: int(v.W.Desired),

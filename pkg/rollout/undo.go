@@ -12,32 +12,98 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
-// takeBack puts a failed workload's template back. New pods that failed go and
-// old ones that still run stay; pods that had been replaced before keep what
-// they got. It gives what is to be added to the failure's message.
-func (e *Engine) takeBack(ctx context.Context, r *run) string {
-	if _, err := e.patch(ctx, r.Ref, r.undo, r.undo.Undo); err != nil {
-		r.result.Message += "; its template could not be put back: " + err.Error()
-		return "; its template could not be put back: " + err.Error()
+// undoPatience is how long putting a template back may take, also after the run
+// was interrupted.
+const undoPatience = 30 * time.Second
+
+// takeBack puts a failed workload's template back, beside the loop. New pods
+// that failed go and old ones that still run stay; pods that had been replaced
+// before keep what they got, and so does what comes in their place: injection
+// gives new pods the new proxy whatever the template was restarted for.
+func (e *Engine) takeBack(ctx context.Context, r *run) {
+	v := e.see(r)
+	if r.undo.TakeBack == nil && v.W != nil && !r.start.stands(v.W) {
+		r.result.Message += "; its template was changed meanwhile and is left as it is"
+		e.closeRun(r)
+		return
 	}
-	if v := e.watches[r.Ref.Namespace].see(r.Ref); v.W != nil {
-		if err := e.clearStuck(ctx, v); err != nil {
-			r.result.Message += "; " + err.Error()
+	counts := staying(v, r.start)
+	r.phase = undoing
+	e.group.Go(func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoPatience)
+		defer cancel()
+		if r.undo.TakeBack != nil {
+			r.err = r.undo.TakeBack(ctx)
+		} else {
+			_, r.err = e.patch(ctx, r.Ref, r.undo, r.undo.Undo)
+		}
+		if r.err == nil {
+			r.told = counts
+			if v.W != nil {
+				if err := e.clearStuck(ctx, v); err != nil {
+					r.told += "; " + err.Error()
+				}
+			}
+		}
+		e.takenBack <- r
+		return nil
+	})
+}
+
+// afterUndoing ends a workload whose template was put back, or could not be.
+func (e *Engine) afterUndoing(r *run) {
+	if r.err != nil {
+		r.result.Message += "; its template could not be put back: " + r.err.Error()
+	} else {
+		r.result.Outcome = Undone
+		r.result.Message += "; its template was put back" + r.told
+	}
+	e.closeRun(r)
+}
+
+// finishUndoing waits for what is on its way when the loop ends, and notes what
+// was put back.
+func (e *Engine) finishUndoing() {
+	_ = e.group.Wait() // what was sent bears its own error
+	for {
+		select {
+		case r := <-e.takenBack:
+			e.afterUndoing(r)
+		default:
+			return
 		}
 	}
-	r.result.Outcome = Undone
-	text := "; its template was put back"
-	if n := r.print.Ready; r.print.Updated > 0 && n > 0 {
-		text += fmt.Sprintf(" (pods already replaced keep the new proxy: %d new at that moment)", r.print.Updated)
+}
+
+// staying says which pods stay as they are when a template is put back.
+func staying(v sight, s start) string {
+	var old, renewed int
+	for _, pod := range v.Pods {
+		switch {
+		case pod.DeletionTimestamp != nil:
+		case s.Old[pod.UID]:
+			old++
+		case workload.Ready(pod):
+			renewed++
+		}
 	}
-	r.result.Message += text
-	return text
+	text := fmt.Sprintf(": %d pods still run as before and stay", old)
+	if old == 1 {
+		text = ": 1 pod still runs as before and stays"
+	}
+	switch renewed {
+	case 0:
+		return text
+	case 1:
+		return text + ", 1 pod replaced already keeps the new proxy"
+	}
+	return text + fmt.Sprintf(", %d pods replaced already keep the new proxy", renewed)
 }
 
 // whoTouched names the field manager that wrote the workload's template last,
 // other than us.
 func (e *Engine) whoTouched(ctx context.Context, r *run) string {
-	resource, ok := workload.Resources[r.Ref.Kind]
+	resource, ok := r.Ref.Resource()
 	if !ok {
 		return ""
 	}
@@ -45,7 +111,12 @@ func (e *Engine) whoTouched(ctx context.Context, r *run) string {
 	if err != nil {
 		return ""
 	}
-	return touchedBy(obj.ManagedFields, r.undo.Manager)
+	// What was written before the move cannot have taken it back. Who only
+	// removes a field leaves no entry.
+	since := r.result.Started.Truncate(time.Second)
+	return touchedBy(slices.DeleteFunc(obj.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
+		return f.Time != nil && f.Time.Time.Before(since)
+	}), r.undo.Manager)
 }
 
 // touchedBy gives " by MANAGER (OPERATION at TIME)" for the newest entry of the

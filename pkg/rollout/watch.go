@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 
@@ -16,188 +18,241 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
-// watches feed all moves of one namespace: one watch for each kind that moves
-// there, one for the pods and one for the warnings. Nothing polls.
+// watches feed all moves of one namespace, or of all: one watch for each kind
+// that moves there, one for the pods and one for the warnings. Nothing polls.
+// client-go opens a watch that was closed, or whose resourceVersion has expired
+// (410), anew.
 type watches struct {
+	feed      *feed
 	namespace string
 	kinds     map[string]cache.SharedIndexInformer
 	pods      cache.SharedIndexInformer
+	all       []cache.SharedIndexInformer
 	synced    []cache.InformerSynced
-	start     func(ctx context.Context)
-	stop      func()
+	running   sync.WaitGroup
+	denied    chan error // that something may not be watched; holds one
 
 	mu       sync.Mutex
-	warnings map[workload.Ref]warning
-}
-
-// warning is the newest event that tells of pods that cannot be made.
-type warning struct {
-	Text  string
-	Since time.Time
+	warnings map[workload.Ref]map[types.UID]warning // by pod, "" for the workload
+	deaf     bool                                   // the warnings may not be watched
 }
 
 const byOwner = "owner"
 
-// newWatches prepares the watches; changed is called with every workload that
-// something has happened to.
-func newWatches(c *cluster.Cluster, namespace string, kinds []string, changed func(workload.Ref)) (*watches, error) {
+// newWatches prepares the watches of a namespace, or of all where it is "".
+func newWatches(c *cluster.Cluster, namespace string, kinds []string, f *feed) (*watches, error) {
+	w := &watches{
+		feed: f, namespace: namespace, kinds: map[string]cache.SharedIndexInformer{},
+		denied: make(chan error, 1), warnings: map[workload.Ref]map[types.UID]warning{},
+	}
 	objects := informers.NewSharedInformerFactoryWithOptions(c.Kube, 0,
-		informers.WithNamespace(namespace), informers.WithTransform(slim))
+		informers.WithNamespace(namespace), informers.WithTransform(w.slim))
 	events := informers.NewSharedInformerFactoryWithOptions(c.Kube, 0,
-		informers.WithNamespace(namespace), informers.WithTransform(slim),
+		informers.WithNamespace(namespace), informers.WithTransform(w.slim),
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = "type=" + corev1.EventTypeWarning }))
-	w := &watches{namespace: namespace, kinds: map[string]cache.SharedIndexInformer{}, warnings: map[workload.Ref]warning{}}
 	for _, kind := range kinds {
-		informer, err := kindInformer(objects, kind)
+		informer, err := w.kindInformer(c, objects, kind)
 		if err != nil {
 			return nil, err
 		}
 		w.kinds[kind] = informer
-		if err := w.listen(informer, func(obj any) {
-			if x := fromObject(obj); x != nil {
-				changed(x.Ref)
-			}
-		}); err != nil {
+		if err := w.add(informer, w.workloadHandler(kind)); err != nil {
 			return nil, err
 		}
 	}
 	w.pods = objects.Core().V1().Pods().Informer()
 	if err := w.pods.AddIndexers(cache.Indexers{byOwner: podOwners}); err != nil {
-		return nil, fmt.Errorf("index the pods of namespace %s: %w", namespace, err)
+		return nil, fmt.Errorf("index the pods of %s: %w", w.where(), err)
 	}
-	if err := w.listen(w.pods, func(obj any) {
+	if err := w.add(w.pods, handler(func(obj any) {
 		if pod, ok := obj.(*corev1.Pod); ok {
 			for _, ref := range refsOf(pod) {
-				changed(ref)
+				f.changed(ref)
 			}
 		}
-	}); err != nil {
+	})); err != nil {
 		return nil, err
 	}
-	if err := w.listen(events.Core().V1().Events().Informer(), func(obj any) {
-		if event, ok := obj.(*corev1.Event); ok {
-			if ref, ok := w.note(event); ok {
-				changed(ref)
-			}
-		}
-	}); err != nil {
-		return nil, err
-	}
-	w.start = func(ctx context.Context) { objects.StartWithContext(ctx); events.StartWithContext(ctx) }
-	w.stop = func() { objects.Shutdown(); events.Shutdown() }
-	return w, nil
+	return w, w.addEvents(events.Core().V1().Events().Informer())
 }
 
-func kindInformer(f informers.SharedInformerFactory, kind string) (cache.SharedIndexInformer, error) {
+// kindInformer gives the watch of a kind: a typed one, or a dynamic one for
+// custom resources.
+func (w *watches) kindInformer(c *cluster.Cluster, f informers.SharedInformerFactory, kind string) (cache.SharedIndexInformer, error) {
+	resource, ok := workload.Resources[kind]
+	if !ok {
+		return nil, fmt.Errorf("a %s cannot be watched", kind)
+	}
 	switch kind {
-	case workload.Deployment:
-		return f.Apps().V1().Deployments().Informer(), nil
-	case workload.StatefulSet:
-		return f.Apps().V1().StatefulSets().Informer(), nil
-	case workload.DaemonSet:
-		return f.Apps().V1().DaemonSets().Informer(), nil
-	case workload.ReplicaSet:
-		return f.Apps().V1().ReplicaSets().Informer(), nil
-	case workload.ReplicationController:
-		return f.Core().V1().ReplicationControllers().Informer(), nil
+	case workload.Rollout, workload.DeploymentConfig:
+		informer := dynamicinformer.NewFilteredDynamicInformer(c.Dynamic, resource, w.namespace, 0, cache.Indexers{}, nil).Informer()
+		if err := informer.SetTransform(w.slim); err != nil {
+			return nil, fmt.Errorf("watch %s: %w", resource.Resource, err)
+		}
+		return informer, nil
 	}
-	return nil, fmt.Errorf("a %s cannot be watched", kind)
+	generic, err := f.ForResource(resource)
+	if err != nil {
+		return nil, fmt.Errorf("watch %s: %w", resource.Resource, err)
+	}
+	return generic.Informer(), nil
 }
 
-func (w *watches) listen(informer cache.SharedIndexInformer, handle func(any)) error {
-	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+// workloadHandler tells the feed of changed workloads, and of new ones.
+func (w *watches) workloadHandler(kind string) cache.ResourceEventHandler {
+	ref := func(obj any) (workload.Ref, metav1.Object) {
+		o, err := meta.Accessor(last(obj))
+		if err != nil {
+			return workload.Ref{}, nil
+		}
+		return workload.Ref{Group: workload.Resources[kind].Group, Kind: kind, Namespace: o.GetNamespace(), Name: o.GetName()}, o
+	}
+	changed := func(obj any) {
+		if r, o := ref(obj); o != nil {
+			w.feed.changed(r)
+		}
+	}
+	return cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(obj any, first bool) {
+			r, o := ref(obj)
+			if o == nil {
+				return
+			}
+			if !first && metav1.GetControllerOf(o) == nil {
+				w.feed.came(r)
+			}
+			w.feed.changed(r)
+		},
+		UpdateFunc: func(_, obj any) { changed(obj) },
+		DeleteFunc: func(obj any) {
+			if r, o := ref(obj); o != nil {
+				w.feed.went(r)
+			}
+			changed(obj)
+		},
+	}
+}
+
+// handler calls one function with every object that came, changed or went.
+func handler(handle func(any)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
 		AddFunc:    handle,
 		UpdateFunc: func(_, obj any) { handle(obj) },
-		DeleteFunc: func(obj any) {
-			if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
-				obj = last.Obj
+		DeleteFunc: func(obj any) { handle(last(obj)) },
+	}
+}
+
+// last gives the object, also where only its last state is known.
+func last(obj any) any {
+	if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		return unknown.Obj
+	}
+	return obj
+}
+
+func (w *watches) add(informer cache.SharedIndexInformer, handle cache.ResourceEventHandler) error {
+	registration, err := informer.AddEventHandler(handle)
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", w.where(), err)
+	}
+	w.all, w.synced = append(w.all, informer), append(w.synced, registration.HasSynced)
+	return informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+		if apierrors.IsForbidden(err) {
+			select {
+			case w.denied <- err:
+			default:
 			}
-			handle(obj)
+		}
+		cache.DefaultWatchErrorHandler(ctx, r, err)
+	})
+}
+
+// addEvents adds the watch of the warnings. Users who may not see them move
+// workloads all the same. What there was before the run, what a new list only
+// repeats, and what is removed because it is old, says nothing new.
+func (w *watches) addEvents(informer cache.SharedIndexInformer) error {
+	note := func(obj any) {
+		if event, ok := obj.(*corev1.Event); ok {
+			if ref, ok := w.note(event); ok {
+				w.feed.changed(ref)
+			}
+		}
+	}
+	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(obj any, first bool) {
+			if !first {
+				note(obj)
+			}
+		},
+		UpdateFunc: func(before, obj any) {
+			if !sameVersion(before, obj) {
+				note(obj)
+			}
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("watch namespace %s: %w", w.namespace, err)
+		return fmt.Errorf("watch %s: %w", w.where(), err)
 	}
-	w.synced = append(w.synced, registration.HasSynced)
-	return nil
+	w.all = append(w.all, informer)
+	w.synced = append(w.synced, func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.deaf || registration.HasSynced()
+	})
+	return informer.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+		if apierrors.IsForbidden(err) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.deaf = true
+			return
+		}
+		cache.DefaultWatchErrorHandler(ctx, r, err)
+	})
 }
 
-// synchronise waits until each watch has its first list.
+// sameVersion says whether two objects are one and the same state.
+func sameVersion(a, b any) bool {
+	x, errX := meta.Accessor(a)
+	y, errY := meta.Accessor(b)
+	return errX == nil && errY == nil && x.GetUID() == y.GetUID() && x.GetResourceVersion() == y.GetResourceVersion()
+}
+
+// start runs the watches until the context ends.
+func (w *watches) start(ctx context.Context) {
+	for _, informer := range w.all {
+		w.running.Go(func() { informer.RunWithContext(ctx) })
+	}
+}
+
+// stop waits until the watches have ended.
+func (w *watches) stop() { w.running.Wait() }
+
+// synchronise waits until each watch has its first list. The error says what
+// the user may not watch.
 func (w *watches) synchronise(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	defer func() { <-done }()
+	over, release := context.WithCancel(ctx)
+	go func() {
+		defer close(done)
+		select {
+		case err := <-w.denied:
+			cancel(err)
+		case <-over.Done():
+		}
+	}()
+	defer release()
 	if !cache.WaitForCacheSync(ctx.Done(), w.synced...) {
-		return fmt.Errorf("watch namespace %s: %w", w.namespace, context.Cause(ctx))
+		return fmt.Errorf("watch %s: %w", w.where(), context.Cause(ctx))
 	}
 	return nil
 }
 
-// see gives what the watches show of a workload.
-func (w *watches) see(ref workload.Ref) sight {
-	var v sight
-	if informer := w.kinds[ref.Kind]; informer != nil {
-		if obj, ok, err := informer.GetStore().GetByKey(ref.Namespace + "/" + ref.Name); ok && err == nil {
-			v.W = fromObject(obj)
-		}
+func (w *watches) where() string {
+	if w.namespace == "" {
+		return "all namespaces"
 	}
-	if pods, err := w.pods.GetIndexer().ByIndex(byOwner, ref.In()); err == nil {
-		for _, obj := range pods {
-			if pod, ok := obj.(*corev1.Pod); ok && !workload.Finished(pod) {
-				v.Pods = append(v.Pods, pod)
-			}
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	warned, ok := w.warnings[ref]
-	if !ok && v.W != nil && v.W.Status.FailureMessage != "" {
-		warned = warning{Text: v.W.Status.FailureReason + ": " + v.W.Status.FailureMessage, Since: time.Now()}
-		w.warnings[ref] = warned
-	}
-	v.Blocked, v.Since = warned.Text, warned.Since
-	return v
-}
-
-// forget drops what was warned of before a workload starts.
-func (w *watches) forget(ref workload.Ref) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.warnings, ref)
-}
-
-func podOwners(obj any) ([]string, error) {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return nil, nil
-	}
-	var keys []string
-	for _, ref := range refsOf(pod) {
-		keys = append(keys, ref.In())
-	}
-	return keys, nil
-}
-
-// refsOf gives the workloads that a pod may belong to: its owner, and where
-// that is a ReplicaSet the Deployment that its name tells of.
-func refsOf(pod *corev1.Pod) []workload.Ref {
-	likely, certain := workload.OwnerOf(pod)
-	if certain {
-		return []workload.Ref{likely}
-	}
-	direct := workload.Ref{Group: "apps", Kind: workload.ReplicaSet, Namespace: pod.Namespace, Name: metav1.GetControllerOf(pod).Name}
-	return []workload.Ref{likely, direct}
-}
-
-func fromObject(obj any) *workload.Workload {
-	switch o := obj.(type) {
-	case *appsv1.Deployment:
-		return workload.FromDeployment(o)
-	case *appsv1.StatefulSet:
-		return workload.FromStatefulSet(o)
-	case *appsv1.DaemonSet:
-		return workload.FromDaemonSet(o)
-	case *appsv1.ReplicaSet:
-		return workload.FromReplicaSet(o)
-	case *corev1.ReplicationController:
-		return workload.FromReplicationController(o)
-	}
-	return nil
+	return "namespace " + w.namespace
 }

@@ -2,6 +2,8 @@ package sidecars
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -9,7 +11,6 @@ import (
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
-	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
 // The reasons of the Events that tell a workload's team what was done to it.
@@ -21,6 +22,9 @@ const (
 // farewell is how long the last Events may take at the end of a run.
 const farewell = 5 * time.Second
 
+// parallelEvents is how many Events are written at a time.
+const parallelEvents = 32
+
 // announcer writes one Event on each workload that was moved, beside the work
 // and never in its way: a user who may not write Events moves workloads all the
 // same.
@@ -28,6 +32,7 @@ type announcer struct {
 	c     *cluster.Cluster
 	items map[progress.Object]*Item
 	queue chan *corev1.Event
+	mute  atomic.Bool // they cannot be written
 	done  chan struct{}
 }
 
@@ -43,21 +48,31 @@ func announce(ctx context.Context, c *cluster.Cluster, items []Item) *announcer 
 	}
 	// What was done is told also where the run was interrupted.
 	ctx = context.WithoutCancel(ctx)
+	var writers sync.WaitGroup
+	for range min(parallelEvents, len(items)) {
+		writers.Go(func() { a.write(ctx) })
+	}
 	go func() {
 		defer close(a.done)
-		for event := range a.queue {
-			ctx, cancel := context.WithTimeout(ctx, farewell)
-			_, err := c.Kube.CoreV1().Events(event.Namespace).Create(ctx, event, metav1.CreateOptions{})
-			cancel()
-			if err != nil {
-				for range a.queue {
-					continue // what cannot be written is dropped
-				}
-				return
-			}
-		}
+		writers.Wait()
 	}()
 	return a
+}
+
+// write writes what is queued. After the first that cannot be written the rest
+// is dropped.
+func (a *announcer) write(ctx context.Context) {
+	for event := range a.queue {
+		if a.mute.Load() {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, farewell)
+		_, err := a.c.Kube.CoreV1().Events(event.Namespace).Create(ctx, event, metav1.CreateOptions{})
+		cancel()
+		if err != nil {
+			a.mute.Store(true)
+		}
+	}
 }
 
 // hear turns a workload's end into an Event.
@@ -88,15 +103,18 @@ func workloadEvent(item *Item, e progress.Event) *corev1.Event {
 	if item.To != nil {
 		message += " " + item.To.Image
 	}
-	if e.Kind == progress.Failed {
+	switch {
+	case e.Kind == progress.Failed:
 		kind, reason, message = corev1.EventTypeWarning, eventFailed, e.Message
+	case e.Message != "": // done, yet not by what is said above
+		message = e.Message
 	}
 	if len(message) > 1000 { // the API's limit is 1024 bytes
 		message = message[:1000]
 	}
 	at := metav1.NewTime(e.Time)
 	version := "v1"
-	if r, ok := workload.Resources[item.Kind]; ok {
+	if r, ok := item.Resource(); ok {
 		version = r.GroupVersion().String()
 	}
 	return &corev1.Event{

@@ -9,8 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
@@ -45,6 +45,12 @@ type answer struct {
 	HasProxy bool
 	Proxy    workload.Proxy
 	Guessed  bool
+	// Told is true where the API server itself said what the new pod would run,
+	// be it of this pod or of another that injection treats alike.
+	Told bool
+	// Needs is what the pod takes from quotas, with all that admission adds;
+	// nil where it was not answered.
+	Needs corev1.ResourceList
 	// Message is the API server's own, where the outcome is not answered.
 	Message string
 }
@@ -52,15 +58,19 @@ type answer struct {
 // ask creates the pod as a dry run, which goes through the injector, quotas,
 // Pod Security and every other webhook as the real one would, and keeps
 // nothing.
-func ask(ctx context.Context, kube kubernetes.Interface, pod *corev1.Pod, fieldManager string) answer {
-	made, err := kube.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{
-		DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager,
+func ask(ctx context.Context, c *cluster.Cluster, pod *corev1.Pod, fieldManager string) answer {
+	var made *corev1.Pod
+	err := c.Persist(ctx, func(ctx context.Context) (err error) {
+		made, err = c.Kube.CoreV1().Pods(pod.Namespace).Create(ctx, pod, metav1.CreateOptions{
+			DryRun: []string{metav1.DryRunAll}, FieldManager: fieldManager,
+		})
+		return err
 	})
 	if err != nil {
 		return answer{Outcome: classify(err), Message: oneLine(err.Error())}
 	}
 	proxy, ok := workload.ProxyOf(made.Annotations, &made.Spec)
-	return answer{Outcome: answered, HasProxy: ok, Proxy: proxy}
+	return answer{Outcome: answered, Told: true, HasProxy: ok, Proxy: proxy, Needs: podNeeds(&made.Spec)}
 }
 
 // classify reads the API server's error: the words are those of its admission
@@ -82,7 +92,7 @@ func classify(err error) outcome {
 		return noRoom
 	case strings.Contains(text, "cannot create resource \"pods\""):
 		return notAllowed
-	case errors.As(err, &status) && transient(err):
+	case errors.As(err, &status) && cluster.Transient(err):
 		return unreachable
 	case errors.As(err, &status):
 		return rejected
@@ -90,12 +100,6 @@ func classify(err error) outcome {
 		return unreachable
 	}
 	return rejected
-}
-
-// transient says whether the API server, not admission, is what failed.
-func transient(err error) bool {
-	return apierrors.IsTooManyRequests(err) || apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) ||
-		apierrors.IsServiceUnavailable(err)
 }
 
 // oneLine keeps a message of the cluster on one line.
@@ -106,4 +110,16 @@ func oneLine(text string) string {
 // promise gives what new pods will run, by this answer.
 func (a answer) promise(same func(a, b string) bool) workload.Promise {
 	return workload.Promise{Known: a.HasProxy, Proxy: a.Proxy, Guessed: a.Guessed, Same: same}
+}
+
+// known says whether anything tells what the new pod would run.
+func (a answer) known() bool { return a.Told || a.Guessed }
+
+// completedBy gives the answer with what another tells of the proxy where it
+// does not tell itself.
+func (a answer) completedBy(other answer) answer {
+	if !a.known() {
+		a.HasProxy, a.Proxy, a.Guessed, a.Told = other.HasProxy, other.Proxy, other.Guessed, other.Told
+	}
+	return a
 }

@@ -8,12 +8,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"istio.io/api/annotation"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
@@ -90,66 +87,5 @@ func TestQuestionKey(t *testing.T) {
 		if got := questionKey(w, keys); (got == want) != tc.same {
 			t.Errorf("%s: the same question is %v, want %v\n%s\n%s", tc.name, got == want, tc.same, want, got)
 		}
-	}
-}
-
-func TestParseInjection(t *testing.T) {
-	config := "neverInjectSelector:\n- matchLabels: {job: batch}\nalwaysInjectSelector:\n- matchExpressions:\n  - {key: tier, operator: Exists}\n"
-	for _, tc := range []struct {
-		name, values, config string
-		want                 injection
-		bad                  bool
-	}{
-		{
-			"a release", `{"global":{"hub":"docker.io/istio","tag":"1.31.0","variant":"distroless","proxy":{"image":"proxyv2"}}}`, config,
-			injection{Hub: "docker.io/istio", Tag: "1.31.0", Variant: "distroless", Image: "proxyv2", LabelKeys: []string{"job", "tier"}},
-			false,
-		},
-		{"a tag that YAML took for a number", `{"global":{"tag":1.31}}`, "", injection{Tag: "1.31", Image: "proxyv2"}, false},
-		{"no tag, as charts without global.tag have", `{"global":{"hub":"h"}}`, "", injection{Hub: "h", Image: "proxyv2"}, false},
-		{"a config that is none", `{}`, "\t{", injection{Image: "proxyv2"}, false},
-		{"values that are none", `tag: 1`, config, injection{}, true},
-	} {
-		got, err := parseInjection(map[string]string{"values": tc.values, "config": tc.config})
-		if (err != nil) != tc.bad {
-			t.Errorf("%s: error %v", tc.name, err)
-		}
-		if d := cmp.Diff(tc.want, got); d != "" {
-			t.Errorf("%s (-want +got):\n%s", tc.name, d)
-		}
-	}
-}
-
-func TestImageFor(t *testing.T) {
-	in := injection{Hub: "docker.io/istio", Tag: "1.31.0", Image: "proxyv2"}
-	with := func(change func(*injection)) injection {
-		out := in
-		change(&out)
-		return out
-	}
-	image, kind := annotation.SidecarProxyImage.Name, annotation.SidecarProxyImageType.Name
-	for _, tc := range []struct {
-		name  string
-		in    injection
-		notes map[string]string
-		want  string
-	}{
-		{"hub, image and tag", in, nil, "docker.io/istio/proxyv2:1.31.0"},
-		{"the mesh's variant", with(func(i *injection) { i.Variant = "distroless" }), nil, "docker.io/istio/proxyv2:1.31.0-distroless"},
-		{"the pod's own type", in, map[string]string{kind: "debug"}, "docker.io/istio/proxyv2:1.31.0-debug"},
-		{"the pod's type before the mesh's", with(func(i *injection) { i.Variant = "distroless" }), map[string]string{kind: "default"}, "docker.io/istio/proxyv2:1.31.0"},
-		{"a type in the tag is replaced", with(func(i *injection) { i.Tag = "1.31.0-distroless" }), map[string]string{kind: "debug"}, "docker.io/istio/proxyv2:1.31.0-debug"},
-		{"an image of the pod's own", in, map[string]string{image: "mirror/proxyv2:1"}, "mirror/proxyv2:1"},
-		{"an annotation that names no registry", in, map[string]string{image: "auto"}, "docker.io/istio/proxyv2:1.31.0"},
-		{"a whole image in the values", with(func(i *injection) { i.Image = "mirror/proxyv2@sha256:0a" }), nil, "mirror/proxyv2@sha256:0a"},
-		{"no hub: nothing is known", with(func(i *injection) { i.Hub = "" }), nil, ""},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			template := &corev1.PodTemplateSpec{}
-			template.Annotations = tc.notes
-			if got := tc.in.imageFor(template); got != tc.want {
-				t.Errorf("%q, want %q", got, tc.want)
-			}
-		})
 	}
 }

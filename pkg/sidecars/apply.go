@@ -26,6 +26,9 @@ type Result struct {
 // every case.
 func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit progress.Emitter) (*Result, error) {
 	moving := p.Moving()
+	if err := keepRemade(p.BackupDir, moving, emit); err != nil {
+		return &Result{Workloads: []rollout.Result{}, Counts: map[string]int{}}, err
+	}
 	if len(moving) > 0 {
 		team := announce(ctx, c, moving)
 		defer team.stop()
@@ -41,7 +44,11 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 // run moves workloads and gives what came of it.
 func run(ctx context.Context, c *cluster.Cluster, moves []rollout.Move, o Options, emit progress.Emitter) (*Result, error) {
 	emit.Emit(progress.Event{Kind: progress.StepStarted, Total: len(moves), Message: fmt.Sprintf("%d to move", len(moves))})
-	engine := &rollout.Engine{Cluster: c, Options: o.Rollout, Emit: emit.Emit}
+	for i := range moves {
+		ref := moves[i].Ref
+		emit.Emit(progress.Event{Kind: progress.Planned, Object: progress.Object{Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name}})
+	}
+	engine := &rollout.Engine{Cluster: c, Options: o.Rollout, Emit: emit.Emit, Paused: emit.Pause.Paused}
 	results, err := engine.Run(ctx, moves)
 	result := &Result{Workloads: results, Counts: map[string]int{}}
 	for i := range results {
@@ -65,12 +72,8 @@ func moveOf(c *cluster.Cluster, p *Plan, item *Item, o *Options) rollout.Move {
 	case Reinject, Webhook:
 		m.Force, m.Apply = true, newRewrite(c, item, p, o).apply
 	case Restart:
-		target := ""
-		if item.To != nil {
-			target = item.To.Image
-		}
 		m.Change = func(w *workload.Workload) (rollout.Change, error) {
-			return restartPatch(w, o.RestartWith, stamp(o.now(), target, o.User), o.FieldManager)
+			return restartPatch(w, o.RestartWith, item.resume, stamp(o.now(), targetOf(item.promise), o.User), o.FieldManager)
 		}
 	}
 	return m
@@ -111,11 +114,11 @@ func (r *Result) verdict(halted bool) error {
 			continue
 		}
 		bad++
-		if w.Outcome == rollout.TimedOut {
+		if w.OutOfTime {
 			timedOut++
 		}
 		if first == "" {
-			first = w.In() + " " + string(w.Outcome) + ": " + w.Message
+			first = w.In() + " " + string(w.Outcome) + ": " + w.Message + "; " + wayOn(w)
 		}
 	}
 	switch {
@@ -127,6 +130,23 @@ func (r *Result) verdict(halted bool) error {
 		return &gate.Stopped{Reason: fmt.Sprintf("stopped after %s with %d not started; %s", failures(bad), r.Counts[string(rollout.NotStarted)], first)}
 	}
 	return fmt.Errorf("%s of %d; %s", failures(bad), len(r.Workloads), first)
+}
+
+// wayOn says what a person can do about a workload that failed: the way back to
+// the pods it had, where something was written, and the way on.
+func wayOn(w *rollout.Result) string {
+	again := "once the cause is gone, the same command goes on from here"
+	switch {
+	case w.Outcome == rollout.Reverted, w.Outcome == rollout.Undone, !w.Sent:
+		return again
+	case w.Outcome == rollout.NotConverged:
+		again = "once the cause is gone, the same command with --force restarts it again"
+	}
+	switch w.Kind {
+	case workload.Deployment, workload.StatefulSet, workload.DaemonSet:
+		return fmt.Sprintf("the way back: kubectl rollout undo %s/%s -n %s, or --on-failure undo from the start; %s", strings.ToLower(w.Kind), w.Name, w.Namespace, again)
+	}
+	return again
 }
 
 func failures(n int) string {

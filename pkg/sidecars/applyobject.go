@@ -44,11 +44,7 @@ func (a applier) apply(ctx context.Context, client dynamic.ResourceInterface, ob
 		return nil, nil, err
 	}
 	if a.serverSide {
-		raw, err := json.Marshal(object.Object)
-		if err != nil {
-			return nil, nil, err
-		}
-		after, err = client.Patch(ctx, object.GetName(), types.ApplyPatchType, raw, metav1.PatchOptions{FieldManager: a.manager, Force: &a.force, DryRun: dryRun})
+		after, err = a.applyServerSide(ctx, client, before, object, dryRun)
 		return before, after, err
 	}
 	modified, err := util.GetModifiedConfiguration(object, true, unstructured.UnstructuredJSONScheme)

@@ -7,11 +7,16 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 )
 
 // backupFolder gives the folder for the objects as they were before this run
@@ -39,15 +44,19 @@ var notForFiles = regexp.MustCompile(`[^A-Za-z0-9.@_-]+`)
 // keep writes an object to a file of its own below folder, NAMESPACE/KIND-NAME.yaml,
 // in a form that kubectl apply and kubectl replace take. Files of earlier runs
 // are never overwritten: the name gets a number. Folders have mode 0700, files
-// 0600.
-func keep(folder string, object *unstructured.Unstructured) error {
+// 0600. Secrets are not written to a disk. It gives the file's path, "" where
+// there is none.
+func keep(folder string, object *unstructured.Unstructured) (string, error) {
+	if object.GetKind() == "Secret" {
+		return "", nil
+	}
 	text, err := yaml.Marshal(restorable(object).Object)
 	if err != nil {
-		return fmt.Errorf("back up %s %s: %w", object.GetKind(), object.GetName(), err)
+		return "", fmt.Errorf("back up %s %s: %w", object.GetKind(), object.GetName(), err)
 	}
 	dir := filepath.Join(folder, object.GetNamespace())
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the folder for the backup: %w; give another with --backup-dir", err)
+		return "", fmt.Errorf("make the folder for the backup: %w; give another with --backup-dir", err)
 	}
 	base := strings.ToLower(object.GetKind()) + "-" + object.GetName()
 	for n := 1; ; n++ {
@@ -60,14 +69,62 @@ func keep(folder string, object *unstructured.Unstructured) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("back up %s %s: %w; give another folder with --backup-dir", object.GetKind(), object.GetName(), err)
+			return "", fmt.Errorf("back up %s %s: %w; give another folder with --backup-dir", object.GetKind(), object.GetName(), err)
 		}
 		_, err = file.Write(text)
 		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-			return fmt.Errorf("back up %s %s: %w", object.GetKind(), object.GetName(), err)
+			return "", fmt.Errorf("back up %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
-		return nil
+		return file.Name(), nil
 	}
+}
+
+// keepRemade keeps the workloads that are written anew as they were, all of them
+// before the first is written, and notes the files.
+func keepRemade(folder string, moving []Item, emit progress.Emitter) error {
+	var objects []kept
+	for i := range moving {
+		if r := moving[i].remake; r != nil && r.patch != nil {
+			objects = append(objects, kept{r.before, &r.kept})
+		}
+	}
+	return keepAll(folder, objects, emit)
+}
+
+// keepReplaced does the same for what is applied from files.
+func keepReplaced(p *FilesPlan, emit progress.Emitter) error {
+	var objects []kept
+	for i := range p.Objects {
+		if o := &p.Objects[i]; o.before != nil && o.Action != Unchanged && o.Held == "" {
+			objects = append(objects, kept{o.before, &o.kept})
+		}
+	}
+	return keepAll(p.BackupDir, objects, emit)
+}
+
+// kept is an object that goes into the backup, and where its file's path goes.
+type kept struct {
+	object *unstructured.Unstructured
+	file   *string
+}
+
+func keepAll(folder string, objects []kept, emit progress.Emitter) error {
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, k := range objects {
+		group.Go(func() (err error) {
+			*k.file, err = keep(folder, k.object)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	objects = slices.DeleteFunc(objects, func(k kept) bool { return *k.file == "" })
+	if len(objects) > 0 {
+		emit.Emit(progress.Event{Kind: progress.Updated, Message: fmt.Sprintf("%d objects are saved in %s", len(objects), folder)})
+	}
+	return nil
 }
 
 // restorable gives an object without what only the API server writes.

@@ -6,10 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"istio.io/api/annotation"
-	"istio.io/api/label"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
@@ -29,6 +26,9 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	if err != nil {
 		return nil, err
 	}
+	if o.Revision != "" {
+		subjects = slices.DeleteFunc(subjects, func(s *subject) bool { return s.W == nil || s.revision() != o.Revision })
+	}
 	a := &asker{c: c, manager: o.FieldManager}
 	var ask []*subject
 	for _, s := range subjects {
@@ -42,7 +42,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	for _, s := range subjects {
 		if s.W != nil {
 			s.guess(seen.injectionsFor(s, &o), s.revision())
-			s.configured = seen.injections[s.revision()].imageFor(&corev1.PodTemplateSpec{})
+			s.configured = seen.injections[s.revision()].ImageFor(nil)
 			s.preview(seen.injections[s.revision()].Tag, o.PreviewTag)
 		}
 		s.settle(&o)
@@ -57,7 +57,9 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 		return nil, err
 	}
 	for _, s := range moving {
+		// Its own answer may be another than that of those it seemed to be like.
 		s.preview(seen.injections[s.revision()].Tag, o.PreviewTag)
+		s.settle(&o)
 	}
 	plan := &Plan{Cluster: c.Identity(), Scope: scope(o.Namespace)}
 	if err := seen.renew(ctx, a, &o, subjects, plan); err != nil {
@@ -72,9 +74,10 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 			plan.Items = append(plan.Items, s.item)
 		}
 	}
-	plan.order()
+	plan.order(o.Rollout.Canary)
+	plan.ExpectedSeconds = plan.expected(o.Rollout.MaxParallel)
 	plan.Refusals = refusals(subjects)
-	plan.Warnings = slices.Concat(plan.Warnings, warnings(seen, subjects), sources, mixedWarnings(subjects))
+	plan.Warnings = slices.Concat(plan.Warnings, warnings(seen, subjects), sources, graceWarnings(&o, subjects), mixedWarnings(subjects))
 	return plan, nil
 }
 
@@ -105,9 +108,9 @@ func (seen *observation) subjects(o *Options) ([]*subject, error) {
 		}
 	}
 	for _, n := range o.Only {
-		if !slices.ContainsFunc(subjects, func(s *subject) bool { return s.Ref.Kind == n.Kind && s.Ref.Name == n.Name }) {
-			return nil, gate.BadInputf("%s/%s is not in %s, or the selector leaves it out",
-				strings.ToLower(n.Kind), n.Name, scope(o.Namespace))
+		if !slices.ContainsFunc(subjects, func(s *subject) bool { return n.names(s.Ref) }) {
+			return nil, gate.BadInputf("%s is not in %s, or the selector leaves it out",
+				workload.Ref{Group: n.Group, Kind: n.Kind, Name: n.Name}, scope(o.Namespace))
 		}
 	}
 	return subjects, nil
@@ -116,7 +119,7 @@ func (seen *observation) subjects(o *Options) ([]*subject, error) {
 // isKnownOwner says whether the workload belongs to another one that is looked
 // at itself.
 func isKnownOwner(w *workload.Workload) bool {
-	_, ok := workload.Resources[w.Owner.Kind]
+	_, ok := workload.OwnerRef(w.Namespace, w.Owner).Resource()
 	return ok
 }
 
@@ -124,16 +127,22 @@ func (seen *observation) subject(ref workload.Ref, w *workload.Workload) *subjec
 	s := &subject{facts: facts{
 		Ref: ref, W: w, Pods: seen.inventory.Pods[ref],
 		Namespace: seen.inventory.Namespaces[ref.Namespace], Same: seen.same,
+		Unread: seen.unreadInjectors, Hidden: seen.hidden,
 	}}
-	s.item = Item{Ref: ref, How: Nothing, Proxies: []ProxyCount{}}
 	if w != nil {
 		s.Serving = mesh.Serving(seen.injectors, s.Namespace.Labels, w.Template.Labels, ref.Namespace)
 		s.Release = istioRelease(w)
+		if Manual(&w.Template) {
+			s.own, s.unresolved = seen.revisionByHand(s)
+		}
 		keys := seen.selectorKeys
 		if seen.allLabels {
 			keys = slices.Collect(maps.Keys(w.Template.Labels))
 		}
 		s.key = questionKey(w, keys)
+		if slices.ContainsFunc(s.Serving, func(i mesh.Injector) bool { return i.Conditional }) {
+			s.key = ref.In() // conditions may ask for anything
+		}
 	}
 	return s
 }
@@ -165,20 +174,6 @@ func (s *subject) worthAsking() bool {
 		return false
 	}
 	return s.Pods.HasProxy() || len(s.Serving) > 0
-}
-
-// revision gives the revision whose injector, or whose configuration for
-// manual injection, the workload belongs to.
-func (s *subject) revision() string {
-	if len(s.Serving) > 0 {
-		return s.Serving[0].Revision
-	}
-	for _, r := range []string{s.Namespace.Labels[label.IoIstioRev.Name], s.W.Template.Labels[label.IoIstioRev.Name]} {
-		if r != "" {
-			return r
-		}
-	}
-	return mesh.DefaultRevision
 }
 
 // istioRelease names the Helm release of a component of Istio whose template

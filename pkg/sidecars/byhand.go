@@ -27,6 +27,9 @@ type Reinjection struct {
 	Timeout time.Duration
 	// KubeFlags are the kubeconfig flags to hand on to istioctl.
 	KubeFlags []string
+	// Kubeconfig makes the text of a kubeconfig for istioctl alone, where the flags
+	// cannot say which connection is meant; nil where they can.
+	Kubeconfig func() ([]byte, error)
 	// Given are the settings from the user's files; what is missing is read
 	// from the control plane's ConfigMaps.
 	Given inject.Settings
@@ -36,6 +39,8 @@ type Reinjection struct {
 	// ToWebhook takes the manual sidecar out and lets the webhook inject from
 	// now on, instead of injecting by hand again.
 	ToWebhook bool
+	// Diff puts into the plan what changes in pod templates and objects.
+	Diff bool
 }
 
 // Istioctl is the binary that a plan uses.
@@ -45,9 +50,11 @@ type Istioctl struct {
 }
 
 // remake is what a plan holds of a workload that is written anew: the object as
-// it was read and as it is to be.
+// it was read and as it is to be, and the patch between them.
 type remake struct {
 	before, after *unstructured.Unstructured
+	patch         []byte
+	kept          string // the file that holds before, once there is one
 	// again makes after anew from an object that has moved meanwhile.
 	again func(context.Context, *unstructured.Unstructured) (*unstructured.Unstructured, error)
 }
@@ -63,6 +70,10 @@ func (s *subject) settleByHand(o *Options) {
 		item.How, item.unwatched = Reinject, true
 		return
 	}
+	if from := s.W.TemplateFrom; from != nil {
+		item.Held = "its template is that of " + from.String() + ", which is injected again in its place"
+		return
+	}
 	how, held := wayOf(s.W, o)
 	if s.W.Desired == 0 && how == Nothing && s.W.Strategy.Type == workload.OnDelete {
 		how, held = Restart, "" // it has no pods to be evicted
@@ -70,6 +81,9 @@ func (s *subject) settleByHand(o *Options) {
 	item.Held = held
 	if how == Nothing {
 		return
+	}
+	if s.W.Kind == workload.Rollout {
+		item.Reason += "; its new template goes through its own strategy, whose pauses wait for a person"
 	}
 	item.How, item.evict, item.unwatched = Reinject, how == Evict && s.W.Desired > 0, s.W.Desired == 0
 }
@@ -101,7 +115,7 @@ func (s *subject) webhookServes(injectors []mesh.Injector) (map[string]string, b
 		return map[string]string{}, true
 	}
 	asks := map[string]string{label.SidecarInject.Name: "true"}
-	if r := s.revision(); r != mesh.DefaultRevision {
+	if r := s.revision(); r != "" && r != mesh.DefaultRevision {
 		asks[label.IoIstioRev.Name] = r
 	}
 	maps.Copy(bare, asks)

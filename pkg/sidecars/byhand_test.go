@@ -3,6 +3,7 @@ package sidecars
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/inject"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
@@ -80,6 +82,10 @@ func TestSettleByHand(t *testing.T) {
 		{"a CronJob", manualWorkload(workload.CronJob, nil), Options{ByHand: &Reinjection{}}, Reinject, false, true, ""},
 		{"OnDelete", manualWorkload(workload.StatefulSet, onDelete), Options{ByHand: &Reinjection{}}, Nothing, false, false, "--evict"},
 		{"OnDelete with --evict", manualWorkload(workload.StatefulSet, onDelete), Options{ByHand: &Reinjection{}, Evict: true}, Reinject, true, false, ""},
+		{"a Rollout of a Deployment's template", manualWorkload(workload.Rollout, func(w *workload.Workload) {
+			w.TemplateFrom = &workload.Ref{Group: "apps", Kind: workload.Deployment, Namespace: "shop", Name: "base"}
+		}), Options{ByHand: &Reinjection{}}, Nothing, false, false, "deployment/base"},
+		{"a Rollout", manualWorkload(workload.Rollout, func(w *workload.Workload) { w.Group = workload.RolloutGroup }), Options{ByHand: &Reinjection{}}, Reinject, false, false, ""},
 		{"partition", manualWorkload(workload.StatefulSet, func(w *workload.Workload) { w.Strategy.Partition = 1 }), Options{ByHand: &Reinjection{}}, Nothing, false, false, "partition"},
 	} {
 		s := &subject{facts: facts{Ref: c.w.Ref, W: c.w}, item: Item{How: Nothing}}
@@ -177,7 +183,7 @@ func mustTemplate(t *testing.T, o *unstructured.Unstructured) *corev1.PodTemplat
 func TestKeepOverwritesNothing(t *testing.T) {
 	folder := t.TempDir()
 	for range 2 {
-		if err := keep(folder, object(t, injectedWeb)); err != nil {
+		if _, err := keep(folder, object(t, injectedWeb)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -252,6 +258,10 @@ func TestRewriteReadsAgainOnConflict(t *testing.T) {
 	if err := unstructured.SetNestedSlice(after.Object, containers, "spec", "template", "spec", "containers"); err != nil {
 		t.Fatal(err)
 	}
+	patch, err := inject.TemplatePatch(before, after)
+	if err != nil {
+		t.Fatal(err)
+	}
 	moved := before.DeepCopy()
 	moved.SetResourceVersion("8")
 	moved.SetAnnotations(map[string]string{"team": "other"})
@@ -275,7 +285,7 @@ func TestRewriteReadsAgainOnConflict(t *testing.T) {
 	})
 	w := manualWorkload(workload.Deployment, nil)
 	r := &rewrite{
-		item:   &Item{Ref: w.Ref, How: Reinject, w: w, remake: &remake{before: before, after: after}},
+		item:   &Item{Ref: w.Ref, How: Reinject, w: w, remake: &remake{before: before, after: after, patch: patch}},
 		client: client.Resource(resource).Namespace("shop"), backup: t.TempDir(), manager: "m",
 	}
 	change, _, err := r.apply(t.Context())
@@ -292,7 +302,61 @@ func TestRewriteReadsAgainOnConflict(t *testing.T) {
 	if live.GetAnnotations()["team"] != "other" {
 		t.Errorf("what the other wrote is gone: %v", live.GetAnnotations())
 	}
-	if change.Image != "hub/proxyv2:1.31.0" || !strings.Contains(string(change.Undo), "proxyv2:1.30.2") || strings.Contains(string(change.Undo), "resourceVersion") {
-		t.Errorf("the change is %+v, its undo %s", change, change.Undo)
+	if change.Image != "hub/proxyv2:1.31.0" {
+		t.Errorf("the change is %+v", change)
+	}
+	if err := change.TakeBack(t.Context()); err != nil || strings.Join(versions, " ") != "7 8 8" {
+		t.Errorf("taken back with versions %v: %v", versions, err)
+	}
+	if live, err = r.client.Get(t.Context(), "web", metav1.GetOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if image := mustTemplate(t, live).Spec.Containers[1].Image; !strings.Contains(image, "1.30.2") || live.GetAnnotations()["team"] != "other" {
+		t.Errorf("put back: %s, %v", image, live.GetAnnotations())
+	}
+}
+
+// What a colleague has deployed since the sidecar was written is not taken back
+// with it: it is left, and the file is named in which the object is as it was.
+func TestTakeBackLeavesWhatOthersChanged(t *testing.T) {
+	written := object(t, injectedWeb)
+	theirs := written.DeepCopy()
+	containers, _, err := unstructured.NestedSlice(theirs.Object, "spec", "template", "spec", "containers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	containers[0].(map[string]any)["image"] = "example.com/app:2"
+	if err := unstructured.SetNestedSlice(theirs.Object, containers, "spec", "template", "spec", "containers"); err != nil {
+		t.Fatal(err)
+	}
+	status := written.DeepCopy() // a controller's, which moves all the time
+	status.SetResourceVersion("9")
+	status.SetAnnotations(map[string]string{"deployment.kubernetes.io/revision": "3"})
+	resource, _ := resourceOf(workload.Deployment)
+	for name, tc := range map[string]struct {
+		live    *unstructured.Unstructured
+		says    string
+		patches int
+	}{
+		"someone deployed another image": {theirs, "someone has changed it meanwhile, and it is left as it is; as it was before this run it stands in /backup/web.yaml", 0},
+		"its controller wrote":           {status, "", 1},
+	} {
+		client := fake.NewSimpleDynamicClient(runtime.NewScheme(), tc.live)
+		got := 0
+		client.PrependReactor("patch", "deployments", func(a clienttesting.Action) (bool, runtime.Object, error) {
+			got++
+			if patch := a.(clienttesting.PatchAction).GetPatch(); !strings.Contains(string(patch), `"resourceVersion":"9"`) {
+				t.Errorf("%s: the patch does not say what it is for: %s", name, patch)
+			}
+			return false, nil, nil
+		})
+		was := written.DeepCopy()
+		was.SetLabels(map[string]string{"as": "before"})
+		err := takeBack(t.Context(), client.Resource(resource).Namespace("shop"), written, "/backup/web.yaml", "m", func(live *unstructured.Unstructured) ([]byte, error) {
+			return wayBack(was, written, live)
+		})
+		if text := fmt.Sprint(err); got != tc.patches || tc.says == "" != (err == nil) || tc.says != "" && !strings.Contains(text, tc.says) {
+			t.Errorf("%s: %d patches, %v", name, got, err)
+		}
 	}
 }

@@ -48,7 +48,7 @@ func ReadManifests(ctx context.Context, sources []inject.Source) ([]Manifest, er
 		manifests = append(manifests, found...)
 	}
 	if len(manifests) == 0 {
-		return nil, gate.BadInputf("there is no object in what -f names")
+		return nil, gate.BadInputf("there is no object in what -f names; give files with manifests, or -R for the folders below")
 	}
 	return manifests, nil
 }
@@ -196,8 +196,10 @@ func wantsSidecar(object *unstructured.Unstructured) (wanted bool, why string) {
 }
 
 // RenderManifests injects the manifests by settings that are complete, and asks
-// no cluster. Its error is a *gate.BadInput where a file of settings is missing.
-func RenderManifests(ctx context.Context, r *Reinjection, sources []inject.Source) ([]Manifest, error) {
+// no cluster. Its error is a *gate.BadInput where a file of settings is missing, and
+// names both versions where istioctl is of another minor than the values' tag and
+// force does not say to go on.
+func RenderManifests(ctx context.Context, r *Reinjection, force bool, sources []inject.Source) ([]Manifest, error) {
 	if missing := r.Given.Missing(); len(missing) > 0 {
 		return nil, gate.BadInputf("without a cluster istioctl needs all of its settings; missing: %s", strings.Join(missing, ", "))
 	}
@@ -205,7 +207,10 @@ func RenderManifests(ctx context.Context, r *Reinjection, sources []inject.Sourc
 	if err != nil {
 		return nil, err
 	}
-	istioctl, _, err := findIstioctl(ctx, r)
+	istioctl, version, err := findIstioctl(ctx, r)
+	if err == nil && !force {
+		err = sameMinor(version, r.Given, "", "")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -2,10 +2,9 @@ package sidecars
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"time"
 
-	jsonpatch "github.com/evanphx/json-patch/v5"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -21,10 +20,14 @@ import (
 // ApplyFiles applies what a FilesPlan creates or changes. Objects that make no
 // workload roll go first, in the order of the files; workloads that are there
 // already follow, many at a time, watched and judged as all others are, and new
-// ones are watched until they are up. The error is as of Apply; an object that
-// cannot be applied ends the run before any workload rolls.
+// ones are watched until they are up. A CustomResourceDefinition is waited for
+// until it is established. The error is as of Apply; an object that cannot be
+// applied ends the run before any workload rolls.
 func ApplyFiles(ctx context.Context, c *cluster.Cluster, p *FilesPlan, f Files, o Options, emit progress.Emitter) (*Result, error) {
-	how := applier{manager: o.FieldManager, serverSide: f.ServerSide, force: o.Force}
+	how := newApplier(&o, f)
+	if err := keepReplaced(p, emit); err != nil {
+		return &Result{Workloads: []rollout.Result{}, Counts: map[string]int{}}, err
+	}
 	var moves []rollout.Move
 	for i := range p.Objects {
 		object := &p.Objects[i]
@@ -32,15 +35,10 @@ func ApplyFiles(ctx context.Context, c *cluster.Cluster, p *FilesPlan, f Files, 
 			continue
 		}
 		if object.rolls() {
-			moves = append(moves, object.move(how, p.BackupDir))
+			moves = append(moves, object.move(how))
 			continue
 		}
-		if object.before != nil {
-			if err := keep(p.BackupDir, object.before); err != nil {
-				return nil, err
-			}
-		}
-		if _, _, err := how.apply(ctx, object.client, object.manifest.Object, false); err != nil {
+		if err := object.apply(ctx, how, o.Rollout.Timeout); err != nil {
 			return nil, fmt.Errorf("apply %s: %w", object.In(), err)
 		}
 		emit.Emit(progress.Event{Kind: progress.Done, Object: progress.Object{Kind: object.Kind, Namespace: object.Namespace, Name: object.Name}, Message: string(object.Action)})
@@ -49,6 +47,21 @@ func ApplyFiles(ctx context.Context, c *cluster.Cluster, p *FilesPlan, f Files, 
 		}
 	}
 	return run(ctx, c, moves, o, emit)
+}
+
+// apply applies an object that makes nothing roll.
+func (f *FileObject) apply(ctx context.Context, how applier, limit time.Duration) error {
+	write := func(ctx context.Context) error {
+		_, _, err := how.apply(ctx, f.client, f.manifest.Object, false)
+		return err
+	}
+	if f.definition != "" {
+		return onceServed(ctx, limit, write)
+	}
+	if err := write(ctx); err != nil || f.resource.GroupResource() != definitions {
+		return err
+	}
+	return f.established(ctx, limit)
 }
 
 // rolls says whether applying the object gives new pods to a workload that is
@@ -62,42 +75,31 @@ func (f *FileObject) promise(w *workload.Workload) workload.Promise {
 
 // move makes the move of a workload: it is applied, and taken back by putting
 // back all of its spec and metadata.
-func (f *FileObject) move(how applier, backup string) rollout.Move {
+func (f *FileObject) move(how applier) rollout.Move {
 	to := *f.live
 	if template, ok := templateOf(f.manifest.Object); ok {
 		to.Template = *template
 	}
 	m := rollout.Move{Ref: f.Ref, Seen: f.live, Promise: f.promise(&to), Force: true}
 	m.Apply = func(ctx context.Context) (rollout.Change, int64, error) {
-		if err := keep(backup, f.before); err != nil {
-			return rollout.Change{}, 0, err
-		}
 		before, after, err := how.apply(ctx, f.client, f.manifest.Object, false)
 		if err != nil {
 			return rollout.Change{}, 0, fmt.Errorf("apply %s: %w", f.In(), err)
 		}
-		undo, err := wayBack(after, before)
-		return rollout.Change{
-			Type: types.MergePatchType, Patch: []byte("applied"), Undo: undo, Manager: how.manager, Image: m.Promise.Proxy.Image,
-		}, after.GetGeneration(), err
+		change := rollout.Change{
+			Type: types.MergePatchType, Patch: []byte("applied"), Manager: how.manager, Image: m.Promise.Proxy.Image,
+			At: rollout.WrittenAt(after.GetManagedFields(), how.manager),
+		}
+		if before != nil {
+			change.TakeBack = func(ctx context.Context) error {
+				return takeBack(ctx, f.client, after, f.kept, how.manager, func(now *unstructured.Unstructured) ([]byte, error) {
+					return wayBack(before, after, now)
+				})
+			}
+		}
+		return change, after.GetGeneration(), nil
 	}
 	return m
-}
-
-// wayBack is the merge patch from an object as it is to one as it was.
-func wayBack(now, was *unstructured.Unstructured) ([]byte, error) {
-	if was == nil {
-		return nil, nil
-	}
-	from, err := json.Marshal(restorable(now).Object)
-	if err != nil {
-		return nil, err
-	}
-	to, err := json.Marshal(restorable(was).Object)
-	if err != nil {
-		return nil, err
-	}
-	return jsonpatch.CreateMergePatch(from, to)
 }
 
 // workloadOf reads an object as a workload that can be watched; nil for others.

@@ -4,18 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
-
-	"istio.io/api/label"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
@@ -43,6 +36,11 @@ type FilesPlan struct {
 	BackupDir string         `json:"backupDir,omitempty"`
 	Refusals  []gate.Refusal `json:"refusals"`
 	Warnings  []string       `json:"warnings"`
+
+	makes     made
+	injectors []mesh.Injector
+	// namespaces are those of the manifests, as they will be.
+	namespaces map[string]workload.Namespace
 }
 
 // FileAction says what applying an object does.
@@ -67,11 +65,20 @@ type FileObject struct {
 	Reason   string     `json:"reason,omitempty"`
 	// Held is why the object is not applied.
 	Held string `json:"held,omitempty"`
+	// AdmissionUnknown is true where no dry run of the new pods could be made.
+	AdmissionUnknown bool `json:"admissionUnknown,omitempty"`
+	// Diff is what changes in the object, as a unified diff.
+	Diff string `json:"diff,omitempty"`
 
 	manifest *Manifest
 	client   dynamic.ResourceInterface
-	before   *unstructured.Unstructured
-	live     *workload.Workload // nil where it is not there, or no workload
+	resource schema.GroupVersionResource
+	// definition is the CustomResourceDefinition of the same files that makes
+	// the object's kind; empty where the API server knows it already.
+	definition string
+	before     *unstructured.Unstructured
+	kept       string             // the file that holds before, once there is one
+	live       *workload.Workload // nil where it is not there, or no workload
 }
 
 // Applying gives the number of objects that the plan creates or changes.
@@ -103,190 +110,28 @@ func NewFilesPlan(ctx context.Context, c *cluster.Cluster, o Options, f Files) (
 	if err := plan.inject(ctx, c, &o, manifests); err != nil {
 		return nil, err
 	}
-	made := map[string]bool{}
-	for i := range manifests {
-		if k := manifests[i].Given.GetKind(); k == "Namespace" || k == "CustomResourceDefinition" {
-			made[manifests[i].Given.GetName()] = true
-		}
+	e := &examiner{
+		how: newApplier(&o, f), o: &o, makes: plan.makes,
+		asker: &asker{c: c, manager: o.FieldManager}, injectors: plan.injectors, namespaces: plan.namespaces,
 	}
-	how := applier{manager: o.FieldManager, serverSide: f.ServerSide, force: o.Force}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelQuestions)
 	for i := range plan.Objects {
-		group.Go(func() error { return plan.Objects[i].examine(groupCtx, how, made, &o) })
+		group.Go(func() error { return e.examine(groupCtx, i, &plan.Objects[i]) })
 	}
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
+	plan.Refusals = append(plan.Refusals, e.refusals()...)
+	unknown := 0
 	for i := range plan.Objects {
 		plan.Warnings = append(plan.Warnings, plan.Objects[i].warnings()...)
+		unknown += btoi(plan.Objects[i].AdmissionUnknown)
 	}
-	return plan, nil
-}
-
-// locate finds the API resource of each object, and its namespace where the
-// file names none.
-func (p *FilesPlan) locate(c *cluster.Cluster, manifests []Manifest, only string) error {
-	mapper, err := c.Mapper()
-	if err != nil {
-		return err
+	if unknown > 0 {
+		plan.Warnings = append(plan.Warnings, fmt.Sprintf("whether the new pods would be admitted is unknown for %d workloads: no dry run of them could be made", unknown))
 	}
-	for i := range manifests {
-		m := &manifests[i]
-		gvk := m.Given.GroupVersionKind()
-		mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.Where, err)
-		}
-		object := FileObject{Source: m.Where, manifest: m}
-		resource := c.Dynamic.Resource(mapping.Resource)
-		object.client = resource
-		if mapping.Scope.Name() == meta.RESTScopeNameNamespace {
-			if m.Given.GetNamespace() == "" {
-				m.Given.SetNamespace(c.Namespace)
-			}
-			if only != "" && m.Given.GetNamespace() != only {
-				return gate.BadInputf("%s: %s is in namespace %s, not in %s as -n says", m.Where, m.Given.GetName(), m.Given.GetNamespace(), only)
-			}
-			object.client = resource.Namespace(m.Given.GetNamespace())
-		}
-		object.Ref = workload.Ref{Group: gvk.Group, Kind: gvk.Kind, Namespace: m.Given.GetNamespace(), Name: m.Given.GetName()}
-		p.Objects = append(p.Objects, object)
-	}
-	return nil
-}
-
-// inject runs istioctl over the manifests, by the settings of the control plane
-// that each belongs to.
-func (p *FilesPlan) inject(ctx context.Context, c *cluster.Cluster, o *Options, manifests []Manifest) error {
-	if !slices.ContainsFunc(manifests, func(m Manifest) bool { wanted, _ := wantsSidecar(m.Given); return wanted }) {
-		return nil
-	}
-	istioctl, version, err := findIstioctl(ctx, o.ByHand)
-	if err != nil {
-		return err
-	}
-	p.Istioctl = &Istioctl{Path: istioctl.Path, Version: version}
-	seen := &observation{injections: map[string]injection{}}
-	if err := seen.readInjectors(ctx, c, o); err != nil {
-		return err
-	}
-	a := &asker{c: c, manager: o.FieldManager}
-	forms := &forms{a: a, injectors: seen, known: map[string]bool{}, native: map[string]bool{}}
-	namespaces := map[string]workload.Namespace{}
-	served := map[string]bool{}
-	err = injectManifests(ctx, istioctl, manifests, func(m *Manifest) (inject.Settings, error) {
-		namespace := m.Given.GetNamespace()
-		if _, ok := namespaces[namespace]; !ok {
-			ns, err := c.Kube.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
-			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
-				return inject.Settings{}, fmt.Errorf("read namespace %s: %w", namespace, err)
-			}
-			namespaces[namespace] = workload.Namespace{}
-			if err == nil {
-				namespaces[namespace] = workload.Namespace{Labels: ns.Labels, Annotations: ns.Annotations}
-			}
-		}
-		template, _ := templateOf(m.Given)
-		s := &subject{facts: facts{
-			Ref: workload.Ref{Kind: m.Given.GetKind(), Namespace: namespace, Name: m.Given.GetName()}, Namespace: namespaces[namespace],
-			W: &workload.Workload{Template: *template},
-		}}
-		s.Serving = mesh.Serving(seen.injectors, s.Namespace.Labels, template.Labels, namespace)
-		if s.serves() {
-			served[namespace] = true
-		}
-		key := likeness{revision: s.revision(), native: forms.of(ctx, s)}
-		settings, err := seen.settings(ctx, a, o, key)
-		if err == nil && !o.Force {
-			err = sameMinor(version, settings, seen.injections[key.revision].Tag, "")
-		}
-		return settings, err
-	})
-	for _, namespace := range slices.Sorted(maps.Keys(served)) {
-		p.Warnings = append(p.Warnings, "a webhook serves namespace "+namespace+" and injects what these files inject again: apply the originals there, or label the pods "+label.SidecarInject.Name+"=false")
-	}
-	return err
-}
-
-// examine asks what applying the object would do.
-func (f *FileObject) examine(ctx context.Context, how applier, made map[string]bool, o *Options) error {
-	object := f.manifest.Object
-	f.Injected, f.Reason = f.manifest.Injected, f.manifest.Plain
-	if template, ok := templateOf(object); ok {
-		if proxy, has := workload.ProxyOf(template.Annotations, &template.Spec); has {
-			to := formOf(proxy)
-			f.To = &to
-		}
-	}
-	before, after, err := how.apply(ctx, f.client, object, true)
-	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case err != nil && (apierrors.IsNotFound(err) && made[f.Namespace]):
-		f.Action = Created
-		return nil
-	case err != nil:
-		return fmt.Errorf("%s: %s would be refused: %w", f.Source, f.In(), err)
-	}
-	f.before = before
-	switch {
-	case before == nil:
-		f.Action = Created
-		return nil
-	case same(before, after):
-		f.Action = Unchanged
-		return nil
-	}
-	f.Action = Changed
-	if f.live = workloadOf(before); f.live == nil {
-		return nil
-	}
-	if template, ok := templateOf(before); ok {
-		if proxy, has := workload.ProxyOf(template.Annotations, &template.Spec); has {
-			from := formOf(proxy)
-			f.From = &from
-		}
-	}
-	if f.live.Desired > 0 {
-		why := ""
-		f.Impact, why = impactOf(f.live, Restart, answer{}, surroundings{Room: noLimit, Disruptions: noLimit})
-		if f.Impact == Outage && !o.AllowDowntime {
-			f.Held = why + "; --allow-downtime applies it all the same"
-		}
-	}
-	return nil
-}
-
-// warnings names what of the file seems older than the live object, and who
-// else writes it.
-func (f *FileObject) warnings() []string {
-	var out []string
-	if f.live == nil {
-		return out
-	}
-	if from, ok := sourceOf(f.live); ok {
-		out = append(out, f.In()+" comes from "+from.name+"; "+from.cure)
-	}
-	var differs []string
-	if template, ok := templateOf(f.manifest.Given); ok {
-		for i := range template.Spec.Containers {
-			given := &template.Spec.Containers[i]
-			for j := range f.live.Template.Spec.Containers {
-				runs := &f.live.Template.Spec.Containers[j]
-				if runs.Name == given.Name && runs.Name != workload.ProxyContainer && runs.Image != given.Image {
-					differs = append(differs, fmt.Sprintf("container %s runs %s, the file says %s", runs.Name, runs.Image, given.Image))
-				}
-			}
-		}
-	}
-	if n, ok, _ := unstructured.NestedInt64(f.manifest.Given.Object, "spec", "replicas"); ok && n != int64(f.live.Desired) && f.live.Kind != workload.DaemonSet {
-		differs = append(differs, fmt.Sprintf("it has %d replicas, the file says %d", f.live.Desired, n))
-	}
-	if len(differs) > 0 {
-		out = append(out, f.In()+" is not as in its file, which may be older: "+strings.Join(differs, "; "))
-	}
-	return out
+	return plan, plan.checkRights(ctx, c)
 }
 
 // MarshalJSON gives empty lists rather than null.

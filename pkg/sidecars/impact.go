@@ -47,7 +47,8 @@ type surroundings struct {
 	// for; negative where no quota counts.
 	Room int32
 	// Disruptions is how many evictions the PodDisruptionBudgets that match the
-	// pods allow now; negative where none matches.
+	// pods allow now; negative where none matches. It counts where pods are
+	// evicted: by this tool, and by the controller of a Rollout.
 	Disruptions int32
 	// Served is true where a Service sends traffic to the pods.
 	Served bool
@@ -72,7 +73,7 @@ func impactOf(w *workload.Workload, how How, a answer, s surroundings) (Impact, 
 			risks = append(risks, fmt.Sprintf("the quota has room for %d of %d surge pods", s.Room, w.Strategy.MaxSurge))
 		}
 	}
-	if how == Evict && s.Disruptions == 0 {
+	if (how == Evict || w.Kind == workload.Rollout) && s.Disruptions == 0 {
 		risks = append(risks, "its PodDisruptionBudget has no room for an eviction now")
 	}
 	if s.Served && !hasReadinessProbe(&w.Template.Spec) {
@@ -100,6 +101,8 @@ func outage(w *workload.Workload, how How) string {
 	switch {
 	case w.Strategy.Type == workload.Recreate:
 		return "its strategy is Recreate: all pods stop before the new ones start"
+	case w.Kind == workload.Rollout && w.Desired <= 1:
+		return "a Rollout's restart evicts a pod before it makes the new one, and it has only one"
 	case how == Evict && w.Desired <= 1:
 		return "its only pod is evicted before the new one starts"
 	case how == Evict:

@@ -146,7 +146,7 @@ func TestRoomFor(t *testing.T) {
 		{"what the pod does not use", []corev1.ResourceQuota{quota("configmaps", "1", "1"), quota("limits.memory", "1Gi", "1Gi")}, noLimit},
 		{"with a scope, which the dry run has counted", []corev1.ResourceQuota{scoped}, noLimit},
 	} {
-		if got := roomFor(shaped(), tc.quotas); got != tc.want {
+		if got := roomFor(podNeeds(shaped()), tc.quotas); got != tc.want {
 			t.Errorf("%s: %d, want %d", tc.name, got, tc.want)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -29,14 +30,18 @@ type observation struct {
 	quotas    map[string][]corev1.ResourceQuota
 	budgets   map[string][]policyv1.PodDisruptionBudget
 	// injections are the injectors' ConfigMaps by revision.
-	injections map[string]injection
+	injections map[string]mesh.Injection
 	// selectorKeys are the label keys that injection can depend on; allLabels
 	// is true where they could not all be read.
 	selectorKeys []string
 	allLabels    bool
 	proxyConfigs []proxyConfig
 	unread       []string
-	mu           sync.Mutex
+	// unreadInjectors is what of the injectors may not be read; hidden is true
+	// where their webhooks are among it.
+	unreadInjectors []string
+	hidden          bool
+	mu              sync.Mutex
 }
 
 type service struct {
@@ -48,8 +53,9 @@ type service struct {
 func observe(ctx context.Context, c *cluster.Cluster, o *Options) (*observation, error) {
 	seen := &observation{
 		services: map[string][]service{}, quotas: map[string][]corev1.ResourceQuota{},
-		budgets: map[string][]policyv1.PodDisruptionBudget{}, injections: map[string]injection{},
+		budgets: map[string][]policyv1.PodDisruptionBudget{}, injections: map[string]mesh.Injection{},
 	}
+	outer := ctx
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		seen.inventory, err = workload.Read(ctx, c, o.Namespace)
@@ -59,11 +65,13 @@ func observe(ctx context.Context, c *cluster.Cluster, o *Options) (*observation,
 	group.Go(func() error { return seen.readServices(ctx, c, o.Namespace) })
 	group.Go(func() error { return seen.readQuotas(ctx, c, o.Namespace) })
 	group.Go(func() error { return seen.readProxyConfigs(ctx, c) })
-	if o.Evict {
-		group.Go(func() error { return seen.readBudgets(ctx, c, o.Namespace) })
-	}
 	if err := group.Wait(); err != nil {
 		return nil, err
+	}
+	if seen.evicts(o) {
+		if err := seen.readBudgets(outer, c, o.Namespace); err != nil {
+			return nil, err
+		}
 	}
 	seen.unread = append(seen.unread, seen.inventory.Unread...)
 	slices.Sort(seen.selectorKeys)
@@ -74,12 +82,18 @@ func observe(ctx context.Context, c *cluster.Cluster, o *Options) (*observation,
 // readInjectors reads the webhooks, and the ConfigMap of each revision's
 // injector. Users who may see neither still have the dry run.
 func (s *observation) readInjectors(ctx context.Context, c *cluster.Cluster, o *Options) error {
-	injectors, err := mesh.ReadInjectors(ctx, c.Kube)
+	injectors, err := o.Injectors, error(nil)
+	if injectors == nil {
+		injectors, err = cluster.Reading(ctx, c, func(ctx context.Context) ([]mesh.Injector, error) {
+			return mesh.ReadInjectors(ctx, c.Kube)
+		})
+	}
 	if err := s.forgive(err, "webhook configurations"); err != nil {
 		return err
 	}
 	if err != nil {
 		s.anyLabel()
+		s.hidden, s.unreadInjectors = true, append(s.unreadInjectors, "webhook configurations")
 	}
 	s.injectors = injectors
 	revisions := map[string]bool{mesh.DefaultRevision: true}
@@ -88,7 +102,9 @@ func (s *observation) readInjectors(ctx context.Context, c *cluster.Cluster, o *
 	}
 	keys := mesh.SelectorKeys(injectors)
 	for revision := range revisions {
-		in, err := readInjection(ctx, c.Kube, o.IstioNamespace, revision)
+		in, err := cluster.Reading(ctx, c, func(ctx context.Context) (mesh.Injection, error) {
+			return mesh.ReadInjection(ctx, c.Kube, o.IstioNamespace, revision)
+		})
 		if apierrors.IsNotFound(err) {
 			continue
 		}
@@ -97,6 +113,9 @@ func (s *observation) readInjectors(ctx context.Context, c *cluster.Cluster, o *
 		}
 		if err != nil {
 			s.anyLabel()
+			if what := "configmaps in " + o.IstioNamespace; !slices.Contains(s.unreadInjectors, what) {
+				s.unreadInjectors = append(s.unreadInjectors, what)
+			}
 			continue
 		}
 		s.injections[revision] = in
@@ -132,7 +151,9 @@ func (s *observation) forgive(err error, what string) error {
 }
 
 func (s *observation) readServices(ctx context.Context, c *cluster.Cluster, namespace string) error {
-	list, err := c.Kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
+	list, err := cluster.Reading(ctx, c, func(ctx context.Context) (*corev1.ServiceList, error) {
+		return c.Kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{})
+	})
 	if err != nil {
 		return s.forgive(err, "services")
 	}
@@ -146,26 +167,14 @@ func (s *observation) readServices(ctx context.Context, c *cluster.Cluster, name
 }
 
 func (s *observation) readQuotas(ctx context.Context, c *cluster.Cluster, namespace string) error {
-	list, err := c.Kube.CoreV1().ResourceQuotas(namespace).List(ctx, metav1.ListOptions{})
+	list, err := cluster.Reading(ctx, c, func(ctx context.Context) (*corev1.ResourceQuotaList, error) {
+		return c.Kube.CoreV1().ResourceQuotas(namespace).List(ctx, metav1.ListOptions{})
+	})
 	if err != nil {
 		return s.forgive(err, "resourcequotas")
 	}
 	for i := range list.Items {
 		s.quotas[list.Items[i].Namespace] = append(s.quotas[list.Items[i].Namespace], list.Items[i])
-	}
-	return nil
-}
-
-func (s *observation) readBudgets(ctx context.Context, c *cluster.Cluster, namespace string) error {
-	list, err := c.Kube.PolicyV1().PodDisruptionBudgets(namespace).List(ctx, metav1.ListOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil // an API server before 1.21; the eviction itself will tell
-	}
-	if err != nil {
-		return s.forgive(err, "poddisruptionbudgets")
-	}
-	for i := range list.Items {
-		s.budgets[list.Items[i].Namespace] = append(s.budgets[list.Items[i].Namespace], list.Items[i])
 	}
 	return nil
 }
@@ -187,7 +196,9 @@ var proxyConfigs = schema.GroupVersionResource{Group: "networking.istio.io", Ver
 // readProxyConfigs reads which labels ProxyConfigs select pods by: they may
 // choose another image for them.
 func (s *observation) readProxyConfigs(ctx context.Context, c *cluster.Cluster) error {
-	list, err := c.Dynamic.Resource(proxyConfigs).List(ctx, metav1.ListOptions{})
+	list, err := cluster.Reading(ctx, c, func(ctx context.Context) (*unstructured.UnstructuredList, error) {
+		return c.Dynamic.Resource(proxyConfigs).List(ctx, metav1.ListOptions{})
+	})
 	switch {
 	case apierrors.IsNotFound(err):
 		return nil

@@ -1,10 +1,12 @@
 package sidecars
 
 import (
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
@@ -17,8 +19,13 @@ type Options struct {
 	IstioNamespace string
 	// Selector chooses workloads by their own labels; nil means all.
 	Selector labels.Selector
+	// Injectors are those of the cluster where they have been read; nil means to
+	// read them.
+	Injectors []mesh.Injector
 	// Only names workloads; empty means all of the namespace.
 	Only []Name
+	// Revision leaves out what another revision's injector serves; empty means all.
+	Revision string
 
 	// PreviewTag makes the plan that will hold once the injector gives this tag
 	// instead of its own; empty means the injector as it is.
@@ -38,9 +45,14 @@ type Options struct {
 	Now     func() time.Time
 }
 
-// Name is a workload as the user gave it: kind and name.
+// Name is a workload as the user gave it. The kind of a custom resource may
+// stand in lower case.
 type Name struct {
-	Kind, Name string
+	Group, Kind, Name string
+}
+
+func (n Name) names(ref workload.Ref) bool {
+	return n.Name == ref.Name && n.Group == ref.Group && strings.EqualFold(n.Kind, ref.Kind)
 }
 
 // wants says whether the options choose the workload.
@@ -52,7 +64,7 @@ func (o *Options) wants(ref workload.Ref, own map[string]string) bool {
 		return true
 	}
 	for _, n := range o.Only {
-		if n.Kind == ref.Kind && n.Name == ref.Name {
+		if n.names(ref) {
 			return true
 		}
 	}

@@ -18,6 +18,9 @@ type Plan struct {
 	// Items are all workloads that have a proxy or should have one, in the order
 	// in which they will be moved, those that stay after those that move.
 	Items []Item `json:"workloads"`
+	// ExpectedSeconds is how long moving all of them takes, as far as that is
+	// known of each; 0 where it is known of none.
+	ExpectedSeconds int `json:"expectedSeconds,omitempty"`
 	// Istioctl is the binary that injected what moves by re-injection; nil where
 	// nothing does.
 	Istioctl *Istioctl `json:"istioctl,omitempty"`
@@ -51,6 +54,9 @@ type Item struct {
 	Gateway bool   `json:"gateway,omitempty"`
 	Pods    int32  `json:"pods"`
 	Ready   int32  `json:"ready"`
+	// ExpectedSeconds is how long moving it takes, by how long its present pods
+	// took to start and by its strategy; 0 where that is not known.
+	ExpectedSeconds int `json:"expectedSeconds,omitempty"`
 	// Admission is unknown where no dry run could be made.
 	AdmissionUnknown bool `json:"admissionUnknown,omitempty"`
 	// Owner says what else writes the workload's object from its own source:
@@ -58,6 +64,9 @@ type Item struct {
 	Owner string `json:"owner,omitempty"`
 	// Notes are what taking the old sidecar out could not know.
 	Notes []string `json:"notes,omitempty"`
+	// Diff is what changes in the template of a workload injected by hand, as a
+	// unified diff.
+	Diff string `json:"diff,omitempty"`
 
 	w        *workload.Workload
 	promise  workload.Promise
@@ -67,7 +76,12 @@ type Item struct {
 	remake    *remake // for Reinject and ToWebhook
 	evict     bool    // its pods are evicted once its template is written
 	unwatched bool    // it has no pods to be watched
+	unknown   bool    // nothing tells whether it lags
 }
+
+// Services names the Services that send traffic to the workload's pods, in its
+// namespace.
+func (i *Item) Services() []string { return i.services }
 
 // ProxyCount is a proxy and in how many pods it runs.
 type ProxyCount struct {
@@ -103,12 +117,13 @@ func (p *Plan) Moving() []Item {
 	return moving
 }
 
-// Staying gives the items that lag and are not moved: what is left to a person.
+// Staying gives the items that lag, or of which that is not known, and are not
+// moved: what is left to a person.
 func (p *Plan) Staying() []Item {
 	staying := []Item{}
 	for i := range p.Items {
 		item := &p.Items[i]
-		if item.How == Nothing && (item.Lags || item.Verdict == Loses || item.Verdict == Frozen) {
+		if item.How == Nothing && (item.Lags || item.unknown || item.Verdict == Loses || item.Verdict == Frozen) {
 			staying = append(staying, *item)
 		}
 	}

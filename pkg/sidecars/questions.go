@@ -26,8 +26,11 @@ type subject struct {
 	item Item
 	// configured is the image that the injector gives to pods that fix none.
 	configured string
-	key        string
-	asked      *corev1.Pod // the pod that was last asked for
+	// own is the revision that a workload injected by hand belongs to, unresolved
+	// why none could be told.
+	own, unresolved string
+	key             string
+	asked           *corev1.Pod // the pod that was last asked for
 	// renewed is the workload with the template that it is to get, where it is
 	// written anew.
 	renewed *workload.Workload
@@ -56,14 +59,33 @@ func (a *asker) askShared(ctx context.Context, subjects []*subject) error {
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		members := groups[key]
 		group.Go(func() error {
-			given := a.ask(ctx, members[0])
-			for _, m := range members {
-				m.Answer = given
-			}
+			a.askOneOf(ctx, members)
 			return ctx.Err()
 		})
 	}
 	return group.Wait()
+}
+
+// askOneOf asks for one after the other until the API server tells what these
+// pods would run, and gives that answer to all. One that is refused, by Pod
+// Security or a quota, says nothing of the others.
+func (a *asker) askOneOf(ctx context.Context, members []*subject) {
+	var given answer
+	asked := 0
+	for _, m := range members {
+		given = a.ask(ctx, m)
+		m.Answer = given
+		asked++
+		if given.Outcome != rejected && given.Outcome != noRoom || ctx.Err() != nil {
+			break
+		}
+	}
+	for _, m := range members[:asked] {
+		m.Answer = m.Answer.completedBy(given)
+	}
+	for _, m := range members[asked:] {
+		m.Answer = given
+	}
 }
 
 // askEach asks for each subject that has not been asked for itself: whether
@@ -76,12 +98,7 @@ func (a *asker) askEach(ctx context.Context, subjects []*subject) error {
 			continue
 		}
 		group.Go(func() error {
-			shared := s.Answer
-			s.Answer = a.ask(ctx, s)
-			if !s.Answer.HasProxy && s.Answer.Outcome != answered {
-				// What it would run is known from the shared answer.
-				s.Answer.HasProxy, s.Answer.Proxy, s.Answer.Guessed = shared.HasProxy, shared.Proxy, shared.Guessed
-			}
+			s.Answer = a.ask(ctx, s).completedBy(s.Answer)
 			return ctx.Err()
 		})
 	}
@@ -106,7 +123,7 @@ func (a *asker) ask(ctx context.Context, s *subject) answer {
 		node = s.Pods.Node
 	}
 	s.asked = s.W.PodOf(node)
-	given := ask(ctx, a.c.Kube, s.asked, a.manager)
+	given := ask(ctx, a.c, s.asked, a.manager)
 	switch given.Outcome {
 	case injectorDown:
 		a.down.Store(revision, given)
@@ -118,17 +135,17 @@ func (a *asker) ask(ctx context.Context, s *subject) answer {
 
 // guess completes an answer that says nothing of the proxy from the
 // configuration of the injector that serves the workload.
-func (s *subject) guess(injections map[string]injection, revision string) {
+func (s *subject) guess(injections map[string]mesh.Injection, revision string) {
 	configured := Manual(&s.W.Template) || managedGateway(s.W) || s.Release != "" // never asked for
-	if s.Answer.Outcome == answered || s.Answer.HasProxy || !configured && !s.serves() {
+	if s.Answer.Told || !configured && !s.serves() && !s.maybeServed() {
 		return
 	}
-	in, ok := injections[revision]
-	if !ok || in.Tag == "" {
+	image := injections[revision].ImageFor(s.W.Template.Annotations)
+	if image == "" || injections[revision].Tag == "" {
 		return
 	}
 	s.Answer.HasProxy, s.Answer.Guessed = true, true
-	s.Answer.Proxy = workload.Proxy{Image: in.imageFor(&s.W.Template)}
+	s.Answer.Proxy = workload.Proxy{Image: image}
 }
 
 // preview puts the tag that the injector is about to give in place of the one

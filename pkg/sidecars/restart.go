@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
@@ -57,32 +55,25 @@ func fieldManager(w *workload.Workload, wanted string) string {
 
 // stamp is the value of RestartAnnotation: time, target and user. Nanoseconds
 // keep two restarts within a second apart.
-func stamp(now time.Time, target, user string) string {
-	text := now.UTC().Format(time.RFC3339Nano) + " to " + target
+func stamp(now time.Time, to target, user string) string {
+	text := now.UTC().Format(time.RFC3339Nano) + " to " + string(to)
 	if user != "" {
 		text += " by " + user
 	}
 	return text
 }
 
-// stampTarget gives the target that a stamp names, "" where it is none.
-func stampTarget(value string) string {
-	_, rest, ok := strings.Cut(value, " to ")
-	if !ok {
-		return ""
-	}
-	target, _, _ := strings.Cut(rest, " by ")
-	return target
-}
-
 // restartPatch gives the change that makes the workload's controller replace
-// its pods. It writes nothing but the trigger and its own annotation.
-func restartPatch(w *workload.Workload, with RestartWith, value, manager string) (rollout.Change, error) {
+// its pods, and where again is true those that its last restart did not get to.
+// It writes nothing but the trigger and its own annotations.
+func restartPatch(w *workload.Workload, with RestartWith, again bool, value, manager string) (rollout.Change, error) {
 	var patch, undo map[string]any
-	change := rollout.Change{Type: types.StrategicMergePatchType, Manager: fieldManager(w, manager)}
-	switch with {
-	case RestartByGracePeriod:
-		patch, undo = gracePatch(w, value)
+	change := rollout.Change{Type: patchType(w), Manager: fieldManager(w, manager)}
+	switch {
+	case w.Kind == workload.Rollout:
+		patch, undo = rolloutPatch(w, value, &change)
+	case with == RestartByGracePeriod:
+		patch, undo = gracePatch(w, again, value, &change)
 	default:
 		patch = templateAnnotation(value)
 		undo = templateAnnotation(nil)
@@ -108,17 +99,27 @@ func templateAnnotation(value any) map[string]any {
 }
 
 // gracePatch moves the grace period one second up, or back down to what it was
-// where the last restart moved it up.
-func gracePatch(w *workload.Workload, value string) (patch, undo map[string]any) {
+// where the last restart moved it up. Once more for the same target it goes
+// further up: where it stood before, the Deployment would find its old
+// ReplicaSet and keep the old pods.
+func gracePatch(w *workload.Workload, again bool, value string, change *rollout.Change) (patch, undo map[string]any) {
 	now := int64(30) // the API's default
 	if p := w.Template.Spec.TerminationGracePeriodSeconds; p != nil {
 		now = *p
 	}
+	original, raised, noted := readGrace(w.Annotations[GraceAnnotation])
+	noted = noted && now == raised
 	next, keep := now+1, any(strconv.FormatInt(now, 10))
-	original, err := strconv.ParseInt(w.Annotations[GraceAnnotation], 10, 64)
-	if err == nil && now == original+1 {
+	switch {
+	case again && noted:
+		keep = writeGrace(original, next)
+	case again: // it came down from a little above
+		next = now + graceLeap
+		keep = writeGrace(now, next)
+	case noted:
 		next, keep = original, nil
 	}
+	change.GracePeriod = &next
 	make := func(seconds int64, grace, restarted any) map[string]any {
 		return map[string]any{
 			"metadata": map[string]any{"annotations": map[string]any{GraceAnnotation: grace, RestartAnnotation: restarted}},
@@ -128,17 +129,31 @@ func gracePatch(w *workload.Workload, value string) (patch, undo map[string]any)
 	return make(next, keep, value), make(now, orNil(w.Annotations, GraceAnnotation), orNil(w.Annotations, RestartAnnotation))
 }
 
+// graceLeap is more seconds than restarts for one target put on a grace period.
+const graceLeap = 10
+
+// readGrace reads a GraceAnnotation: the original grace period and what it was
+// raised to, one second more where that does not stand there.
+func readGrace(note string) (original, raised int64, ok bool) {
+	first, last, more := strings.Cut(note, " raised to ")
+	original, err := strconv.ParseInt(first, 10, 64)
+	if err != nil {
+		return 0, 0, false
+	}
+	raised = original + 1
+	if more {
+		raised, err = strconv.ParseInt(last, 10, 64)
+	}
+	return original, raised, err == nil
+}
+
+func writeGrace(original, raised int64) string {
+	return fmt.Sprintf("%d raised to %d", original, raised)
+}
+
 func orNil(annotations map[string]string, key string) any {
 	if v, ok := annotations[key]; ok {
 		return v
 	}
 	return nil
-}
-
-// lastTarget gives the target of the workload's last restart by this tool.
-func lastTarget(w *workload.Workload) string {
-	if t := stampTarget(w.Template.Annotations[RestartAnnotation]); t != "" {
-		return t
-	}
-	return stampTarget(w.Annotations[RestartAnnotation])
 }

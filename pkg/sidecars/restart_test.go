@@ -3,7 +3,6 @@ package sidecars
 import (
 	"encoding/json"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -37,6 +36,7 @@ func TestRestartPatch(t *testing.T) {
 	for _, tc := range []struct {
 		name            string
 		with            RestartWith
+		again           bool
 		grace           int64
 		own, template   notes // annotations before
 		wantGrace       int64
@@ -62,6 +62,22 @@ func TestRestartPatch(t *testing.T) {
 			wantGrace: 61, wantOwn: notes{GraceAnnotation: "60", RestartAnnotation: "now"},
 		},
 		{
+			name: "again for the same target goes further up", with: RestartByGracePeriod, again: true, grace: 121, own: notes{GraceAnnotation: "120"},
+			wantGrace: 122, wantOwn: notes{GraceAnnotation: "120 raised to 122", RestartAnnotation: "now"},
+		},
+		{
+			name: "and again", with: RestartByGracePeriod, again: true, grace: 122, own: notes{GraceAnnotation: "120 raised to 122"},
+			wantGrace: 123, wantOwn: notes{GraceAnnotation: "120 raised to 123", RestartAnnotation: "now"},
+		},
+		{
+			name: "the next upgrade comes back from there", with: RestartByGracePeriod, grace: 122, own: notes{GraceAnnotation: "120 raised to 122"},
+			wantGrace: 120, wantOwn: notes{RestartAnnotation: "now"},
+		},
+		{
+			name: "again after it went down does not go back up by one", with: RestartByGracePeriod, again: true, grace: 120,
+			wantGrace: 130, wantOwn: notes{GraceAnnotation: "120 raised to 130", RestartAnnotation: "now"},
+		},
+		{
 			name: "a note that is no number", with: RestartByGracePeriod, grace: 30, own: notes{GraceAnnotation: "thirty"},
 			wantGrace: 31, wantOwn: notes{GraceAnnotation: "30", RestartAnnotation: "now"},
 		},
@@ -70,7 +86,7 @@ func TestRestartPatch(t *testing.T) {
 			before := &appsv1.Deployment{}
 			before.Annotations, before.Spec.Template.Annotations = tc.own, tc.template
 			before.Spec.Template.Spec.TerminationGracePeriodSeconds = &tc.grace
-			change, err := restartPatch(workload.FromDeployment(before), tc.with, "now", "istio-upgrade")
+			change, err := restartPatch(workload.FromDeployment(before), tc.with, tc.again, "now", "istio-upgrade")
 			if err != nil || change.Type != types.StrategicMergePatchType || change.Manager != "istio-upgrade" {
 				t.Fatalf("%v, type %s, manager %s", err, change.Type, change.Manager)
 			}
@@ -94,7 +110,7 @@ func TestRestartPatch(t *testing.T) {
 
 func TestRestartPatchWithoutAGracePeriod(t *testing.T) {
 	d := &appsv1.Deployment{}
-	change, err := restartPatch(workload.FromDeployment(d), RestartByGracePeriod, "now", "istio-upgrade")
+	change, err := restartPatch(workload.FromDeployment(d), RestartByGracePeriod, false, "now", "istio-upgrade")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,31 +130,5 @@ func TestFieldManager(t *testing.T) {
 		if got := fieldManager(w, "mine"); got != want {
 			t.Errorf("label %s: %s, want %s", label, got, want)
 		}
-	}
-}
-
-func TestStamp(t *testing.T) {
-	at := time.Date(2026, 3, 1, 13, 0, 0, 7, time.FixedZone("", 3600))
-	if d := cmp.Diff("2026-03-01T12:00:00.000000007Z to "+newProxy+" by ann", stamp(at, newProxy, "ann")); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
-	}
-	for value, want := range map[string]string{
-		stamp(at, newProxy, "ann"):                  newProxy,
-		stamp(at, newProxy, ""):                     newProxy,
-		stamp(at, newProxy, "ann by way of to bob"): newProxy,
-		"2026-03-01T12:00:00Z":                      "", // kubectl's own
-		"":                                          "",
-	} {
-		if got := stampTarget(value); got != want {
-			t.Errorf("%q: %q, want %q", value, got, want)
-		}
-	}
-	w := &workload.Workload{Annotations: map[string]string{RestartAnnotation: stamp(at, oldProxy, "")}}
-	if got := lastTarget(w); got != oldProxy {
-		t.Errorf("by grace period: %q", got)
-	}
-	w.Template.Annotations = map[string]string{RestartAnnotation: stamp(at, newProxy, "")}
-	if got := lastTarget(w); got != newProxy {
-		t.Errorf("by annotation: %q", got)
 	}
 }

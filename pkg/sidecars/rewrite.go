@@ -40,30 +40,24 @@ func newRewrite(c *cluster.Cluster, item *Item, p *Plan, o *Options) *rewrite {
 
 // apply sends the difference between the object as the plan read it and as it
 // is to be, with its resourceVersion. Where the object has moved meanwhile it is
-// read again, and made anew if its pod template is another by now. Before each
-// write the object as it is goes into the backup.
+// read again, and where its pod template is another by now, made anew; that one
+// goes into the backup too before it is written.
 func (r *rewrite) apply(ctx context.Context) (rollout.Change, int64, error) {
-	before, after := r.item.remake.before, r.item.remake.after
+	made := *r.item.remake
 	for attempt := 1; ; attempt++ {
-		patch, err := inject.TemplatePatch(before, after)
-		if err != nil {
-			return rollout.Change{}, 0, err
-		}
+		before, patch := made.before, made.patch
 		if patch == nil {
 			return rollout.Change{}, before.GetGeneration(), nil
 		}
-		if err := keep(r.backup, before); err != nil {
-			return rollout.Change{}, 0, err
-		}
 		live, err := r.client.Patch(ctx, r.item.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: r.manager})
 		if err == nil {
-			change, err := r.change(patch, before, live)
+			change, err := r.change(patch, before, live, made.kept)
 			return change, live.GetGeneration(), err
 		}
 		if !apierrors.IsConflict(err) || attempt == rewriteAttempts {
 			return rollout.Change{}, 0, fmt.Errorf("patch %s: %w", r.item.In(), err)
 		}
-		if before, after, err = r.readAgain(ctx, before, after); err != nil {
+		if err := r.readAgain(ctx, &made); err != nil {
 			return rollout.Change{}, 0, err
 		}
 	}
@@ -71,31 +65,35 @@ func (r *rewrite) apply(ctx context.Context) (rollout.Change, int64, error) {
 
 // readAgain reads an object that has moved. Where its pod template is as it
 // was, as when its controller wrote its status, what was made of it still holds.
-func (r *rewrite) readAgain(ctx context.Context, before, after *unstructured.Unstructured) (fresh, made *unstructured.Unstructured, err error) {
-	fresh, err = r.client.Get(ctx, r.item.Name, metav1.GetOptions{})
+func (r *rewrite) readAgain(ctx context.Context, made *remake) error {
+	fresh, err := r.client.Get(ctx, r.item.Name, metav1.GetOptions{})
 	if err != nil {
-		return nil, nil, fmt.Errorf("read %s again: %w", r.item.In(), err)
+		return fmt.Errorf("read %s again: %w", r.item.In(), err)
 	}
-	if moved, err := inject.TemplatePatch(before, fresh); err == nil && moved == nil {
-		return fresh, after, nil
+	if moved, err := inject.TemplatePatch(made.before, fresh); err != nil || moved != nil {
+		if made.after, err = made.again(ctx, fresh); err != nil {
+			return err
+		}
+		if made.kept, err = keep(r.backup, fresh); err != nil {
+			return err
+		}
 	}
-	made, err = r.item.remake.again(ctx, fresh)
-	if err != nil {
-		return nil, nil, err
-	}
-	return fresh, made, nil
+	made.before = fresh
+	made.patch, err = inject.TemplatePatch(fresh, made.after)
+	return err
 }
 
 // change gives what was written, and what puts back exactly the template that
-// was there: the difference between the object as the API server has it now and
-// as it was.
-func (r *rewrite) change(patch []byte, before, live *unstructured.Unstructured) (rollout.Change, error) {
-	now := live.DeepCopy()
-	now.SetResourceVersion("") // its status will have moved by then
-	undo, err := inject.TemplatePatch(now, before)
-	change := rollout.Change{Type: types.MergePatchType, Patch: patch, Undo: undo, Manager: r.manager}
-	if err != nil {
-		return change, err
+// was there. The object as it was is kept in the file named.
+func (r *rewrite) change(patch []byte, before, live *unstructured.Unstructured, kept string) (rollout.Change, error) {
+	change := rollout.Change{
+		Type: types.MergePatchType, Patch: patch, Manager: r.manager,
+		At: rollout.WrittenAt(live.GetManagedFields(), r.manager),
+		TakeBack: func(ctx context.Context) error {
+			return takeBack(ctx, r.client, live, kept, r.manager, func(now *unstructured.Unstructured) ([]byte, error) {
+				return inject.TemplatePatch(now, before)
+			})
+		},
 	}
 	written, err := with(r.item.w, live)
 	if err != nil {

@@ -2,11 +2,9 @@ package sidecars
 
 import (
 	"context"
-	"strings"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
-	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
 // CheckRights asks whether the user may do all that the plan takes, and adds a
@@ -18,28 +16,9 @@ func (p *Plan) CheckRights(ctx context.Context, c *cluster.Cluster) error {
 }
 
 // lackingRights gives a refusal for what the user may not do of all that moving
-// these items takes. A user who may do it everywhere is asked about once, others
-// namespace by namespace.
+// these items takes.
 func lackingRights(ctx context.Context, c *cluster.Cluster, items []Item) ([]gate.Refusal, error) {
-	wanted := neededRights(items)
-	if len(wanted) == 0 {
-		return nil, nil
-	}
-	denied, err := c.Denied(ctx, everywhere(wanted))
-	if err != nil || len(denied) == 0 {
-		return nil, err
-	}
-	if denied, err = c.Denied(ctx, wanted); err != nil || len(denied) == 0 {
-		return nil, err
-	}
-	var lacking []string
-	for _, p := range denied {
-		lacking = append(lacking, p.String())
-	}
-	return []gate.Refusal{{
-		Object: "your rights", Reason: "you may not " + strings.Join(lacking, "; not "),
-		Cure: "ask for a role with these rules: docs/rbac.md lists what each command needs",
-	}}, nil
+	return c.RefuseRights(ctx, neededRights(items))
 }
 
 // neededRights lists what moving the items takes, in their order, each once.
@@ -54,7 +33,7 @@ func neededRights(items []Item) []cluster.Permission {
 	}
 	for i := range items {
 		item := &items[i]
-		resource, ok := workload.Resources[item.Kind]
+		resource, ok := item.Resource()
 		if item.How == Nothing || !ok {
 			continue
 		}
@@ -72,18 +51,4 @@ func neededRights(items []Item) []cluster.Permission {
 		}
 	}
 	return wanted
-}
-
-// everywhere gives the permissions without their namespaces, each once.
-func everywhere(wanted []cluster.Permission) []cluster.Permission {
-	var out []cluster.Permission
-	seen := map[cluster.Permission]bool{}
-	for _, p := range wanted {
-		p.Namespace = ""
-		if !seen[p] {
-			seen[p] = true
-			out = append(out, p)
-		}
-	}
-	return out
 }

@@ -1,7 +1,6 @@
 package sidecars
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 
@@ -12,8 +11,9 @@ import (
 // settle passes the verdict and says how the workload is moved, if it is.
 func (s *subject) settle(o *Options) {
 	j := judge(s.facts)
+	s.item = Item{Ref: s.Ref, How: Nothing, Proxies: []ProxyCount{}}
 	item := &s.item
-	item.Verdict, item.Reason, item.Lags = j.Verdict, j.Reason, j.Lags
+	item.Verdict, item.Reason, item.Lags, item.unknown = j.Verdict, j.Reason, j.Lags, j.Unknown
 	if s.Pods != nil {
 		item.Pods, item.Ready = s.Pods.Total, s.Pods.Ready
 		for _, p := range s.Pods.Sorted() {
@@ -46,7 +46,7 @@ func (s *subject) settle(o *Options) {
 			item.How, item.Held = wayOf(s.W, o)
 		}
 	case ByHand:
-		if j.Lags {
+		if item.Held = s.unpromised(); item.Held == "" && j.Lags {
 			s.settleByHand(o)
 		}
 	case Outside:
@@ -54,11 +54,17 @@ func (s *subject) settle(o *Options) {
 			item.Verdict, item.Reason = Left, "it is scaled to zero: its next pods will be new"
 		}
 	}
-	if item.How != Nothing && !item.unwatched {
+	if item.How != Nothing && s.Namespace.Terminating {
+		item.How, item.Held = Nothing, "its namespace is being deleted"
+	}
+	switch {
+	case item.How != Nothing && !item.unwatched:
 		if why := s.standing(); why != "" {
 			item.Reason = why
 		}
 		s.settleAgain(o)
+	case !j.Lags && (item.Verdict == Fresh || item.Verdict == Outside && s.W.Desired > 0):
+		s.settleUnfinished(o)
 	}
 }
 
@@ -76,16 +82,35 @@ func (s *subject) lagOfPinned() {
 // target before: where that rollout is complete it did not converge and is not
 // restarted in a loop; where it is not, the run goes on with it.
 func (s *subject) settleAgain(o *Options) {
-	target := lastTarget(s.W)
-	if target == "" || target != s.Answer.Proxy.Image || s.item.How != Restart {
+	last := lastTarget(s.W)
+	if s.item.How != Restart || !last.aims(s.item.promise) {
 		return
 	}
-	if s.standing() != "" {
-		s.item.resume = true
-		s.item.Reason = "its restart is not complete: the run goes on with it"
-	} else if !o.Force {
+	switch {
+	case s.standing() != "":
+		s.goOn(o)
+	case !o.Force && last.is(s.item.promise):
 		s.item.How = Nothing
-		s.item.Held = "it was restarted for " + target + " before and did not converge; --force restarts it again"
+		s.item.Held = "it was restarted for " + string(last) + " before and did not converge; --force restarts it again"
+	}
+}
+
+// settleUnfinished handles a workload that has none but new pods, or none at
+// this moment, since its restart by this tool is about to end: the run watches
+// it to its end.
+func (s *subject) settleUnfinished(o *Options) {
+	if s.Answer.HasProxy && s.W.Rolling() && !s.W.Paused && lastTarget(s.W).aims(s.item.promise) {
+		s.item.Verdict, s.item.How = Stale, Watch
+		s.goOn(o)
+	}
+}
+
+// goOn has the run follow a restart that was begun before it.
+func (s *subject) goOn(o *Options) {
+	s.item.resume = true
+	s.item.Reason = "its restart is not complete: the run goes on with it"
+	if !o.Rollout.Wait {
+		s.item.How, s.item.Held = Nothing, "its restart is not complete, and goes on: --wait watches it"
 	}
 }
 
@@ -93,6 +118,9 @@ func (s *subject) settleAgain(o *Options) {
 func (s *subject) settleManaged() {
 	s.item.Gateway = true
 	s.item.Verdict, s.item.Reason = Fresh, ""
+	if s.Pods.HasProxy() && !s.Answer.known() {
+		s.item.Verdict, s.item.Reason, s.item.unknown = Left, s.whyUnknown(), true
+	}
 	if s.lags() {
 		s.item.Verdict, s.item.Lags = Stale, true
 		s.item.How, s.item.Reason = Watch, "istiod renders it, and moves it itself"
@@ -111,10 +139,14 @@ func wayOf(w *workload.Workload, o *Options) (How, string) {
 		return Nothing, "a bare " + w.Kind + " makes new pods only when old ones go: --evict replaces them one at a time"
 	case w.Strategy.Type == workload.OnDelete:
 		return Evict, ""
+	case w.Manual:
+		return Nothing, "it has no trigger on a change of its configuration: oc rollout latest dc/" + w.Name + " -n " + w.Namespace + " restarts it"
+	case w.TemplateFrom != nil && len(w.Template.Spec.Containers) == 0:
+		return Nothing, w.TemplateFrom.String() + ", from which it takes its template, is not there"
 	case w.Strategy.Partition > 0:
 		return Nothing, fmt.Sprintf("its partition of %d keeps pods of lower ordinals as they are: lower it first", w.Strategy.Partition)
 	}
-	if _, ok := workload.Resources[w.Kind]; !ok {
+	if _, ok := w.Resource(); !ok {
 		return Nothing, "a " + w.Kind + " cannot be restarted"
 	}
 	return Restart, ""
@@ -127,7 +159,7 @@ func (s *subject) standing() string {
 	switch {
 	case w.Paused:
 		return "paused now: taken only if it goes on meanwhile"
-	case w.Status.ObservedGeneration < w.Generation, w.Kind == workload.Deployment && w.Status.Updated < w.Desired:
+	case !w.Observed(), !w.Replaced():
 		return "in the middle of a rollout now: taken when that is done"
 	case w.Status.Ready < w.Desired:
 		text := fmt.Sprintf("unhealthy now (%d of %d ready): taken only if it recovers", w.Status.Ready, w.Desired)
@@ -135,6 +167,8 @@ func (s *subject) standing() string {
 			text += "; " + oneLine(s.Pods.Trouble)
 		}
 		return text
+	case !w.RolledOut():
+		return "its pods have not been ready for long enough yet: taken when they have"
 	}
 	return ""
 }
@@ -151,13 +185,26 @@ func (s *subject) weigh(seen *observation, o *Options) {
 		return
 	}
 	item.services = seen.servicesOf(s.W)
-	room := roomFor(&s.W.Template.Spec, seen.quotas[s.W.Namespace])
-	item.AdmissionUnknown = s.Answer.Outcome != answered && s.Answer.Outcome != noRoom && s.Answer.Outcome != rejected && item.How != Watch
+	if s.Pods != nil {
+		item.ExpectedSeconds = int(s.W.Duration(s.Pods.Startup).Seconds())
+	}
+	need := s.Answer.Needs
+	if need == nil {
+		need = podNeeds(&s.W.Template.Spec)
+	}
+	room := roomFor(need, seen.quotas[s.W.Namespace])
+	item.AdmissionUnknown = item.How != Watch && (s.Hidden && !s.Answer.Told ||
+		s.Answer.Outcome != answered && s.Answer.Outcome != noRoom && s.Answer.Outcome != rejected)
 	how := item.How
 	if item.evict {
 		how = Evict
 	}
-	item.Impact, item.ImpactReason = impactOf(s.W, how, s.Answer, surroundings{
+	asked := s.Answer
+	if item.resume {
+		// Under way already: its new pod has been admitted, and has taken its room.
+		asked.Outcome, room = answered, noLimit
+	}
+	item.Impact, item.ImpactReason = impactOf(s.W, how, asked, surroundings{
 		Room: room, Disruptions: disruptionsFor(s.W, seen.budgets[s.W.Namespace]), Served: len(item.services) > 0,
 	})
 	if item.How == Watch {
@@ -170,25 +217,6 @@ func (s *subject) weigh(seen *observation, o *Options) {
 	case item.Impact == Outage && !o.AllowDowntime:
 		item.How, item.Held = Nothing, item.ImpactReason+"; --allow-downtime moves it all the same"
 	}
-}
-
-// order puts what moves before what stays, the harmless first, gateways last.
-func (p *Plan) order() {
-	weight := map[Impact]int{NoImpact: 0, AtRisk: 1, Outage: 2}
-	slices.SortStableFunc(p.Items, func(a, b Item) int {
-		return cmp.Or(
-			cmp.Compare(btoi(a.How == Nothing), btoi(b.How == Nothing)),
-			cmp.Compare(btoi(a.Gateway), btoi(b.Gateway)),
-			cmp.Compare(weight[a.Impact], weight[b.Impact]),
-			a.Compare(b.Ref))
-	})
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // refusals gives what must not be started at all: injectors that do not answer.

@@ -79,6 +79,28 @@ func sourceWarnings(subjects []*subject) []string {
 	return out
 }
 
+// graceWarnings names, by source, the workloads whose restart by grace period the
+// next sync would put back, which restarts them again.
+func graceWarnings(o *Options, subjects []*subject) []string {
+	if o.RestartWith != RestartByGracePeriod {
+		return nil
+	}
+	names := map[string][]string{}
+	for _, s := range subjects {
+		if s.item.How != Restart || s.Ref.Is(workload.Rollout) {
+			continue
+		}
+		if from, ok := sourceOf(s.W); ok {
+			names[from.name] = append(names[from.name], s.Ref.In())
+		}
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		out = append(out, fmt.Sprintf("%s comes from %s; where its manifests name the grace period the next sync puts that back, which restarts it once more: use --restart-with annotation", strings.Join(names[name], ", "), name))
+	}
+	return out
+}
+
 // mixedWarnings says of workloads injected by hand and by the webhook again
 // that the sidecar in the template is left over.
 func mixedWarnings(subjects []*subject) []string {

@@ -46,7 +46,11 @@ type facts struct {
 	Pods      *workload.Pods
 	Namespace workload.Namespace
 	Serving   []mesh.Injector
-	Answer    answer
+	// Unread names what of the injectors could not be read; Hidden is true where
+	// their webhooks are among it, so that an empty Serving says nothing.
+	Unread []string
+	Hidden bool
+	Answer answer
 	// Same says whether two image references are known to be one image.
 	Same func(a, b string) bool
 	// Release names the Helm release that a component of Istio itself, such as
@@ -61,6 +65,8 @@ type judgement struct {
 	// Lags is true where the proxies are not those that the injector gives, be
 	// the workload moved or not.
 	Lags bool
+	// Unknown is true where nothing tells whether they are.
+	Unknown bool
 }
 
 // judge gives the verdict. It is a pure function of the facts.
@@ -76,38 +82,41 @@ func judge(f facts) judgement {
 	}
 	switch reason, excluded := f.excluded(); {
 	case excluded:
-		return judgement{Excluded, reason, lags}
+		return judgement{Verdict: Excluded, Reason: reason, Lags: lags}
 	case f.loses(manual, explicit):
-		return judgement{Loses, f.whyLoses(), lags}
+		return judgement{Verdict: Loses, Reason: f.whyLoses(), Lags: lags}
 	case f.Release != "":
-		return judgement{Left, "its proxy comes with the Helm release " + f.Release + ": control-plane moves it", lags}
+		return judgement{Verdict: Left, Reason: "its proxy comes with the Helm release " + f.Release + ": control-plane moves it", Lags: lags}
 	}
 	if manual {
 		if !f.serves() {
-			return judgement{ByHand, "injected by hand, and no webhook serves it", lags || f.templateLags()}
+			return judgement{Verdict: ByHand, Reason: "injected by hand, and no webhook serves it", Lags: lags || f.templateLags()}
 		}
-		return judgement{Mixed, "injected by hand, and " + f.injectorName() + " injects it again", lags}
+		return judgement{Verdict: Mixed, Reason: "injected by hand, and " + f.injectorName() + " injects it again", Lags: lags}
 	}
 	if explicit {
 		if bearsSidecar(&f.W.Template) {
-			return judgement{Frozen, "its template holds a whole sidecar (" + template.Image + ") without the injection's marks; new pods keep that image", lags}
+			return judgement{Verdict: Frozen, Reason: "its template holds a whole sidecar (" + template.Image + ") without the injection's marks; new pods keep that image", Lags: lags}
 		}
-		return judgement{Pinned, "its template fixes the image " + template.Image, lags}
+		return judgement{Verdict: Pinned, Reason: "its template fixes the image " + template.Image, Lags: lags}
 	}
 	if image := f.W.Template.Annotations[annotation.SidecarProxyImage.Name]; strings.Contains(image, "/") {
-		return judgement{Pinned, "annotation " + annotation.SidecarProxyImage.Name + " fixes the image " + image, lags}
+		return judgement{Verdict: Pinned, Reason: "annotation " + annotation.SidecarProxyImage.Name + " fixes the image " + image, Lags: lags}
 	}
 	if f.W.Kind == workload.CronJob {
-		return judgement{Left, "its next run starts with the new proxy", lags}
+		return judgement{Verdict: Left, Reason: "its next run starts with the new proxy", Lags: lags}
+	}
+	if f.Pods.HasProxy() && !f.Answer.known() {
+		return judgement{Verdict: Left, Reason: f.whyUnknown(), Unknown: true}
 	}
 	if f.Pods.HasProxy() && !lags {
 		return judgement{Verdict: Fresh}
 	}
 	if f.shouldHaveProxy() && f.Pods != nil && f.Pods.Bare.Count > 0 && !f.Pods.HasProxy() {
-		return judgement{Missing, "it should have a proxy and has none", true}
+		return judgement{Verdict: Missing, Reason: "it should have a proxy and has none", Lags: true}
 	}
 	if lags {
-		return judgement{Stale, "", true}
+		return judgement{Verdict: Stale, Lags: true}
 	}
 	return judgement{Verdict: Outside}
 }
@@ -119,22 +128,22 @@ func (f facts) judgeOwnerless(lags bool) judgement {
 		return judgement{Verdict: Outside}
 	}
 	if reason, excluded := f.excluded(); excluded {
-		return judgement{Excluded, reason, lags}
+		return judgement{Verdict: Excluded, Reason: reason, Lags: lags}
 	}
 	reason := ""
 	switch {
-	case f.Pods.Mirror || f.Ref.Kind == workload.Node:
+	case f.Pods.Mirror || f.Ref.Is(workload.Node):
 		reason = "a mirror pod: change the static manifest on its node"
-	case f.Ref.Kind == workload.Pod:
+	case f.Ref.Is(workload.Pod):
 		reason = "a bare pod: nothing would make it again; delete and create it yourself"
-	case f.Ref.Kind == workload.Job:
+	case f.Ref.Is(workload.Job):
 		reason = "a Job: it runs to its end with the proxy that it has"
-	case f.Ref.Kind == workload.CronJob:
+	case f.Ref.Is(workload.CronJob):
 		reason = "a run of a CronJob: the next run starts with the new proxy"
 	default:
 		reason = ownerAdvice(f.Ref)
 	}
-	return judgement{Left, reason, lags}
+	return judgement{Verdict: Left, Reason: reason, Lags: lags}
 }
 
 // lags compares the proxies that run with the one that the injector gives:
@@ -154,27 +163,52 @@ func (f facts) lags() bool {
 
 // serves says whether a webhook would inject the workload's new pods.
 func (f facts) serves() bool {
-	return len(f.Serving) > 0 && !optedOut(f.W) && !mesh.IgnoredNamespace(f.Ref.Namespace) && !f.W.Template.Spec.HostNetwork
+	return len(f.Serving) > 0 && !f.neverInjected()
+}
+
+// maybeServed says that a webhook may well inject the workload's new pods, as
+// one has injected those that run, although the webhooks cannot be read.
+func (f facts) maybeServed() bool {
+	return f.Hidden && f.Pods.HasProxy() && !f.neverInjected()
+}
+
+// neverInjected says whether the injector leaves the workload alone whatever
+// its webhooks select.
+func (f facts) neverInjected() bool {
+	return optedOut(f.W) || mesh.IgnoredNamespace(f.Ref.Namespace) || f.W.Template.Spec.HostNetwork
 }
 
 // shouldHaveProxy says whether a new pod would have a proxy.
 func (f facts) shouldHaveProxy() bool {
-	if f.Answer.Outcome == answered || f.Answer.Guessed {
+	if f.Answer.known() {
 		return f.Answer.HasProxy && !Manual(&f.W.Template)
 	}
 	return f.serves()
 }
 
 // loses says whether a workload with a proxy from a webhook would get a pod
-// without one, or with a container whose image is the placeholder.
+// without one, or with a container whose image is the placeholder. That nothing
+// is known is no reason.
 func (f facts) loses(manual, explicit bool) bool {
 	if manual || explicit || !f.Pods.HasProxy() {
 		return false
 	}
-	if f.Answer.Outcome == answered {
+	if f.Answer.Told {
 		return !f.Answer.HasProxy || f.Answer.Proxy.Image == autoImage
 	}
-	return !f.serves()
+	return f.neverInjected() || len(f.Serving) == 0 && !f.Hidden
+}
+
+// whyUnknown says why nothing tells what a new pod would run.
+func (f facts) whyUnknown() string {
+	text := "whether its proxy is up to date is not known: no dry run was made"
+	if f.Answer.Message != "" {
+		text = "whether its proxy is up to date is not known: the dry run was not answered (" + f.Answer.Message + ")"
+	}
+	if len(f.Unread) > 0 {
+		text += ", and not permitted to read " + strings.Join(f.Unread, " and ")
+	}
+	return text
 }
 
 // whyLoses names the cause in words.

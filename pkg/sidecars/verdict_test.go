@@ -29,7 +29,7 @@ func stale() *facts {
 		Ref: w.Ref, W: w, Serving: []mesh.Injector{{Revision: "default"}},
 		Namespace: workload.Namespace{Labels: map[string]string{}, Annotations: map[string]string{}},
 		Pods:      &workload.Pods{Total: 2, Ready: 2, Proxies: map[workload.Proxy]*workload.Sample{{Image: oldProxy}: {Count: 2}}},
-		Answer:    answer{Outcome: answered, HasProxy: true, Proxy: workload.Proxy{Image: newProxy}},
+		Answer:    answer{Outcome: answered, Told: true, HasProxy: true, Proxy: workload.Proxy{Image: newProxy}},
 	}
 }
 
@@ -45,7 +45,13 @@ func runs(images ...string) func(*facts) {
 func bare(f *facts)       { runs()(f); f.Pods.Bare.Count = 2 }
 func noInjector(f *facts) { f.Serving, f.Answer = nil, answer{} }
 func noProxyFrom(f *facts) {
-	f.Answer = answer{Outcome: answered}
+	f.Answer = answer{Outcome: answered, Told: true}
+}
+
+// unread: no dry run was answered, and the user may read nothing of the injectors.
+func unread(f *facts) {
+	f.Answer = answer{Outcome: noRoom, Message: "exceeded quota: full"}
+	f.Hidden, f.Unread = true, []string{"webhook configurations", "configmaps in istio-system"}
 }
 func skipped(f *facts)  { f.W.Annotations[SkipAnnotation] = "frozen\nfor the audit" }
 func released(f *facts) { f.Release = "istio" }
@@ -121,6 +127,13 @@ func TestJudge(t *testing.T) {
 		{"a CronJob", []func(*facts){kind(workload.CronJob)}, Left, true, "its next run starts with the new proxy"},
 		{"pinned before left", []func(*facts){annotatedImage, kind(workload.CronJob)}, Pinned, true, ""},
 
+		{"no answer, and nothing may be read", []func(*facts){noInjector, unread}, Left, false, "the dry run was not answered (exceeded quota: full), and not permitted to read webhook configurations and configmaps in istio-system"},
+		{"no answer, and the injector's ConfigMap may not be read", []func(*facts){unread, func(f *facts) { f.Hidden = false }}, Left, false, "is not known"},
+		{"nothing may be read, and it was opted out", []func(*facts){noInjector, unread, func(f *facts) { f.W.Template.Labels[label.SidecarInject.Name] = "false" }}, Loses, false, "opted out"},
+		{"the webhooks may not be read, and the ConfigMap tells", []func(*facts){noInjector, unread, func(f *facts) {
+			f.Answer.HasProxy, f.Answer.Guessed, f.Answer.Proxy.Image = true, true, newProxy
+		}}, Stale, true, ""},
+		{"the webhooks may not be read, and the answer is no proxy", []func(*facts){noInjector, unread, noProxyFrom}, Loses, false, ""},
 		{"missing", []func(*facts){bare}, Missing, true, "should have a proxy and has none"},
 		{"missing, as far as is known without an answer", []func(*facts){bare, func(f *facts) { f.Answer = answer{Outcome: unsupported} }}, Missing, true, ""},
 		{"nothing runs", []func(*facts){func(f *facts) { f.Pods = nil }}, Outside, false, ""},
@@ -130,7 +143,9 @@ func TestJudge(t *testing.T) {
 		{"the new image in another form", []func(*facts){runs(newProxy), func(f *facts) { f.Answer.Proxy.Native = true }}, Stale, true, ""},
 		{"fresh", []func(*facts){runs(newProxy)}, Fresh, false, ""},
 		{"the same image under another name", []func(*facts){func(f *facts) { f.Same = func(string, string) bool { return true } }}, Fresh, false, ""},
-		{"a guess knows no form", []func(*facts){runs(newProxy), func(f *facts) { f.Answer.Outcome, f.Answer.Guessed, f.Answer.Proxy.Native = unsupported, true, true }}, Fresh, false, ""},
+		{"a guess knows no form", []func(*facts){runs(newProxy), func(f *facts) {
+			f.Answer.Outcome, f.Answer.Told, f.Answer.Guessed, f.Answer.Proxy.Native = unsupported, false, true, true
+		}}, Fresh, false, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := stale()
@@ -163,7 +178,7 @@ func TestJudgeOwnerless(t *testing.T) {
 		{"a node's", workload.Ref{Kind: workload.Node}, nil, Left, "static manifest"},
 		{"a Job", workload.Ref{Group: "batch", Kind: workload.Job}, nil, Left, "runs to its end"},
 		{"a run of a CronJob", workload.Ref{Group: "batch", Kind: workload.CronJob}, nil, Left, "the next run"},
-		{"an operator that is known", workload.Ref{Group: "postgresql.cnpg.io", Kind: "Cluster"}, nil, Left, "a Cluster of postgresql.cnpg.io; CloudNativePG restarts it"},
+		{"an operator that is known", workload.Ref{Group: "postgresql.cnpg.io", Kind: "Cluster", Namespace: "data", Name: "db"}, nil, Left, "a Cluster of postgresql.cnpg.io; CloudNativePG restarts it: kubectl cnpg restart db -n data"},
 		{"an operator that is not known", workload.Ref{Group: "example.com", Kind: "Shop"}, nil, Left, "a Shop of example.com, which only its own operator"},
 		{"excluded", workload.Ref{Kind: workload.Pod}, func(f *facts) { f.Pods.Annotations = map[string]string{SkipAnnotation: "mine"} }, Excluded, "its pod has the annotation"},
 		{"without a proxy", workload.Ref{Kind: workload.Pod}, bare, Outside, ""},

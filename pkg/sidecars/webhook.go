@@ -34,6 +34,9 @@ func (seen *observation) toWebhook(subjects []*subject) {
 		if err == nil {
 			s.renewed, err = with(s.W, after)
 		}
+		if err == nil {
+			s.item.remake.patch, err = inject.TemplatePatch(s.item.remake.before, after)
+		}
 		if err != nil {
 			hold([]*subject{s}, err.Error())
 			continue

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -49,7 +50,9 @@ func Read(ctx context.Context, c *cluster.Cluster, namespace string) (*Inventory
 		Namespaces: map[string]Namespace{}, Pods: map[Ref]*Pods{}, Digests: map[string]string{},
 	}, c: c, namespace: namespace, byOwner: map[owner]*Pods{}, byRef: map[Ref]*Workload{}}
 	for _, step := range []func(context.Context) error{
-		r.readNamespaces, r.readPods, r.readWorkloads, r.resolve,
+		// Pods come after their workloads: where the status of one says that all
+		// pods were new, none that is read afterwards is old.
+		r.readNamespaces, r.readWorkloads, r.readPods, r.readCustom, r.resolve,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -74,7 +77,11 @@ type reader struct {
 func (r *reader) readNamespaces(ctx context.Context) error {
 	api := r.c.Kube.CoreV1().Namespaces()
 	if r.namespace != "" {
-		ns, err := api.Get(ctx, r.namespace, metav1.GetOptions{})
+		var ns *corev1.Namespace
+		err := r.c.Persist(ctx, func(ctx context.Context) (err error) {
+			ns, err = api.Get(ctx, r.namespace, metav1.GetOptions{})
+			return err
+		})
 		switch {
 		case apierrors.IsForbidden(err):
 			r.Namespaces[r.namespace] = Namespace{}
@@ -86,7 +93,7 @@ func (r *reader) readNamespaces(ctx context.Context) error {
 		r.addNamespace(ns)
 		return nil
 	}
-	return each(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	return each(ctx, r.c, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		return api.List(ctx, o)
 	}, r.addNamespace, "namespaces", "")
 }
@@ -98,7 +105,7 @@ func (r *reader) addNamespace(ns *corev1.Namespace) {
 }
 
 func (r *reader) readPods(ctx context.Context) error {
-	return each(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	return each(ctx, r.c, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 		return r.c.Kube.CoreV1().Pods(r.namespace).List(ctx, o)
 	}, r.addPod, "pods", r.namespace)
 }
@@ -110,7 +117,7 @@ func (r *reader) addPod(pod *corev1.Pod) {
 	likely, certain := OwnerOf(pod)
 	key := owner{direct: likely, likely: likely}
 	if !certain {
-		key.direct = ownerRef(pod.Namespace, metav1.GetControllerOf(pod))
+		key.direct = OwnerRef(pod.Namespace, metav1.GetControllerOf(pod))
 	}
 	sum := r.byOwner[key]
 	if sum == nil {
@@ -119,7 +126,7 @@ func (r *reader) addPod(pod *corev1.Pod) {
 	}
 	sum.add(pod)
 	if certain && sum.Labels == nil {
-		if _, known := Resources[likely.Kind]; !known {
+		if _, known := likely.Resource(); !known {
 			sum.Labels, sum.Annotations = pod.Labels, pod.Annotations
 		}
 	}
@@ -132,27 +139,27 @@ func (r *reader) readWorkloads(ctx context.Context) error {
 		read     func() error
 	}{
 		{"deployments", func() error {
-			return each(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return each(ctx, r.c, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 				return apps.Deployments(r.namespace).List(ctx, o)
 			}, func(d *appsv1.Deployment) { r.addWorkload(FromDeployment(d)) }, "deployments", r.namespace)
 		}},
 		{"statefulsets", func() error {
-			return each(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return each(ctx, r.c, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 				return apps.StatefulSets(r.namespace).List(ctx, o)
 			}, func(s *appsv1.StatefulSet) { r.addWorkload(FromStatefulSet(s)) }, "statefulsets", r.namespace)
 		}},
 		{"daemonsets", func() error {
-			return each(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return each(ctx, r.c, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 				return apps.DaemonSets(r.namespace).List(ctx, o)
 			}, func(d *appsv1.DaemonSet) { r.addWorkload(FromDaemonSet(d)) }, "daemonsets", r.namespace)
 		}},
 		{"replicationcontrollers", func() error {
-			return each(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return each(ctx, r.c, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 				return r.c.Kube.CoreV1().ReplicationControllers(r.namespace).List(ctx, o)
 			}, func(c *corev1.ReplicationController) { r.addWorkload(FromReplicationController(c)) }, "replicationcontrollers", r.namespace)
 		}},
 		{"cronjobs", func() error {
-			return each(ctx, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return each(ctx, r.c, func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 				return batch.CronJobs(r.namespace).List(ctx, o)
 			}, func(j *batchv1.CronJob) { r.addWorkload(FromCronJob(j)) }, "cronjobs", r.namespace)
 		}},
@@ -175,10 +182,23 @@ func (r *reader) addWorkload(w *Workload) {
 }
 
 // each calls fn on every object of a list, read a page at a time, the next page
-// being fetched while this one is worked on. A list whose continue token has
-// expired is read again in one piece.
-func each[T any](ctx context.Context, list pager.ListPageFunc, fn func(*T), resource, namespace string) error {
-	p := pager.New(list)
+// being fetched while this one is worked on. Where the list has grown too old
+// to be continued, it goes on behind the last object as things are now: no
+// object comes twice.
+func each[T any](ctx context.Context, c *cluster.Cluster, list pager.ListPageFunc, fn func(*T), resource, namespace string) error {
+	p := pager.New(func(ctx context.Context, o metav1.ListOptions) (page runtime.Object, err error) {
+		for {
+			err = c.Persist(ctx, func(ctx context.Context) error {
+				page, err = list(ctx, o)
+				return err
+			})
+			token := goOnFrom(err)
+			if token == "" || token == o.Continue {
+				return page, err
+			}
+			o.Continue = token
+		}
+	})
 	p.PageSize, p.PageBufferSize = pageSize, 1
 	err := p.EachListItem(ctx, metav1.ListOptions{}, func(obj runtime.Object) error {
 		item, ok := any(obj).(*T)
@@ -195,4 +215,15 @@ func each[T any](ctx context.Context, list pager.ListPageFunc, fn func(*T), reso
 		return fmt.Errorf("list %s in namespace %s: %w", resource, namespace, err)
 	}
 	return nil
+}
+
+// goOnFrom gives the token with which the API server offers to continue a list
+// that has expired (k8s.io/apiserver pkg/storage/etcd3, inconsistent
+// continuation), "" for every other error.
+func goOnFrom(err error) string {
+	var status apierrors.APIStatus
+	if !apierrors.IsResourceExpired(err) || !errors.As(err, &status) {
+		return ""
+	}
+	return status.Status().Continue
 }

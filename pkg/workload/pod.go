@@ -37,6 +37,10 @@ func (w *Workload) PodOf(node string) *corev1.Pod {
 		owner = Ref{Group: "apps", Kind: ReplicaSet, Name: w.Name + "-" + askedHash}
 		uid = types.UID("00000000-0000-4000-8000-000000000000")
 		pod.GenerateName = owner.Name + "-"
+	case DeploymentConfig:
+		owner = w.configPod(pod)
+		uid = types.UID("00000000-0000-4000-8000-000000000000")
+		pod.GenerateName = owner.Name + "-"
 	case StatefulSet:
 		w.statefulPod(pod)
 	case DaemonSet:

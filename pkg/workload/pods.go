@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -20,6 +22,9 @@ type Pods struct {
 	Proxies map[Proxy]*Sample
 	// Bare counts the pods without a proxy.
 	Bare Sample
+	// Startup is how long the quickest of the ready pods took from its creation
+	// to being ready, which no later loss of readiness makes longer; 0 unknown.
+	Startup time.Duration
 	// Node is the name of a node that one of the pods runs on.
 	Node string
 	// Trouble says why a pod is not ready, in words, "" where none is in
@@ -55,6 +60,7 @@ func (p *Pods) add(pod *corev1.Pod) {
 	p.Total++
 	if Ready(pod) {
 		p.Ready++
+		p.Startup = quicker(p.Startup, startup(pod))
 	} else if p.Trouble == "" {
 		p.Trouble = Trouble(pod)
 	}
@@ -79,12 +85,32 @@ func (p *Pods) add(pod *corev1.Pod) {
 	}
 }
 
+// startup is how long a ready pod took to be so, at least 1 s: the API's times
+// are in whole seconds.
+func startup(pod *corev1.Pod) time.Duration {
+	for i := range pod.Status.Conditions {
+		if c := &pod.Status.Conditions[i]; c.Type == corev1.PodReady && !c.LastTransitionTime.IsZero() {
+			return max(c.LastTransitionTime.Sub(pod.CreationTimestamp.Time), time.Second)
+		}
+	}
+	return 0
+}
+
+// quicker gives the shorter of two times, 0 being unknown.
+func quicker(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
 // merge takes another sum into this one: a Deployment in the middle of a
 // rollout has the pods of several ReplicaSets.
 func (p *Pods) merge(o *Pods) {
 	p.Total += o.Total
 	p.Ready += o.Ready
 	p.Mirror = p.Mirror || o.Mirror
+	p.Startup = quicker(p.Startup, o.Startup)
 	if p.Node == "" {
 		p.Node = o.Node
 	}
@@ -136,7 +162,7 @@ func Trouble(pod *corev1.Pod) string {
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range list {
 			waiting := list[i].State.Waiting
-			if waiting == nil || !fatalWaiting[waiting.Reason] {
+			if waiting == nil || !fatalWaiting[waiting.Reason] || strings.Contains(waiting.Message, cachesNotFilled) {
 				continue
 			}
 			text := waiting.Reason + " of container " + list[i].Name
@@ -160,6 +186,11 @@ func Unschedulable(pod *corev1.Pod) string {
 	}
 	return ""
 }
+
+// cachesNotFilled stands in the message of a container that waits for a ConfigMap
+// or a Secret which the kubelet has not read yet: it tries again at once
+// (kubernetes pkg/kubelet/util/manager/watch_based_manager.go).
+const cachesNotFilled = "failed to sync"
 
 // fatalWaiting are the reasons of a waiting container that do not go away by
 // waiting a little (kubernetes pkg/kubelet/images, pkg/kubelet/kuberuntime).

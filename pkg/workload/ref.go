@@ -39,7 +39,7 @@ type Ref struct {
 // custom resources bear their group, as in cluster.postgresql.cnpg.io/db.
 func (r Ref) String() string {
 	kind := strings.ToLower(r.Kind)
-	if r.Group != "" && !builtIn(r.Group) {
+	if r.Group != "" && r.Group != groups[r.Kind] {
 		kind += "." + r.Group
 	}
 	return kind + "/" + r.Name
@@ -56,13 +56,8 @@ func (r Ref) Compare(o Ref) int {
 		cmp.Compare(r.Name, o.Name), cmp.Compare(r.Group, o.Group))
 }
 
-func builtIn(group string) bool {
-	return group == "" || group == "apps" || group == "batch" ||
-		group == "argoproj.io" || group == "apps.openshift.io"
-}
-
-// ownerRef gives the workload that an owner reference names.
-func ownerRef(namespace string, owner *metav1.OwnerReference) Ref {
+// OwnerRef gives the workload that an owner reference names.
+func OwnerRef(namespace string, owner *metav1.OwnerReference) Ref {
 	gv, err := schema.ParseGroupVersion(owner.APIVersion)
 	if err != nil {
 		gv = schema.GroupVersion{}
@@ -70,32 +65,84 @@ func ownerRef(namespace string, owner *metav1.OwnerReference) Ref {
 	return Ref{Group: gv.Group, Kind: owner.Kind, Namespace: namespace, Name: owner.Name}
 }
 
+// The groups of the custom resources that can be moved.
+const (
+	RolloutGroup          = "argoproj.io"
+	DeploymentConfigGroup = "apps.openshift.io"
+)
+
 // Resources gives the API resource of each kind that can be moved, by kind.
+// Other groups have kinds of the same names (such as apps.kruise.io): see
+// Ref.Resource.
 var Resources = map[string]schema.GroupVersionResource{
 	Deployment:            {Group: "apps", Version: "v1", Resource: "deployments"},
 	StatefulSet:           {Group: "apps", Version: "v1", Resource: "statefulsets"},
 	DaemonSet:             {Group: "apps", Version: "v1", Resource: "daemonsets"},
 	ReplicaSet:            {Group: "apps", Version: "v1", Resource: "replicasets"},
 	ReplicationController: {Version: "v1", Resource: "replicationcontrollers"},
-	Rollout:               {Group: "argoproj.io", Version: "v1alpha1", Resource: "rollouts"},
-	DeploymentConfig:      {Group: "apps.openshift.io", Version: "v1", Resource: "deploymentconfigs"},
+	Rollout:               {Group: RolloutGroup, Version: "v1alpha1", Resource: "rollouts"},
+	DeploymentConfig:      {Group: DeploymentConfigGroup, Version: "v1", Resource: "deploymentconfigs"},
 }
 
-// ParseKind gives the kind that a user's word names, as in "deploy", "sts" or
-// "daemonsets.apps", and whether there is one.
-func ParseKind(word string) (string, bool) {
-	word, _, _ = strings.Cut(strings.ToLower(word), ".")
-	kind, ok := map[string]string{
-		"deployment": Deployment, "deployments": Deployment, "deploy": Deployment,
-		"statefulset": StatefulSet, "statefulsets": StatefulSet, "sts": StatefulSet,
-		"daemonset": DaemonSet, "daemonsets": DaemonSet, "ds": DaemonSet,
-		"replicaset": ReplicaSet, "replicasets": ReplicaSet, "rs": ReplicaSet,
-		"replicationcontroller": ReplicationController, "replicationcontrollers": ReplicationController, "rc": ReplicationController,
-		"job": Job, "jobs": Job,
-		"cronjob": CronJob, "cronjobs": CronJob, "cj": CronJob,
-		"pod": Pod, "pods": Pod, "po": Pod,
-		"rollout": Rollout, "rollouts": Rollout, "ro": Rollout,
-		"deploymentconfig": DeploymentConfig, "deploymentconfigs": DeploymentConfig, "dc": DeploymentConfig,
-	}[word]
-	return kind, ok
+// Resource gives the API resource of a workload that can be moved, and false
+// for every other kind, those included that only share a name with one.
+func (r Ref) Resource() (schema.GroupVersionResource, bool) {
+	resource, ok := Resources[r.Kind]
+	return resource, ok && resource.Group == r.Group
+}
+
+// Is says whether the workload is of this kind of Kubernetes' own, OpenShift's
+// or Argo Rollouts', not of one of another group by the same name.
+func (r Ref) Is(kind string) bool { return r.Kind == kind && r.Group == groups[kind] }
+
+// groups gives the group of each kind that this package knows by name.
+var groups = map[string]string{
+	Deployment: "apps", StatefulSet: "apps", DaemonSet: "apps", ReplicaSet: "apps",
+	Job: "batch", CronJob: "batch", Rollout: RolloutGroup, DeploymentConfig: DeploymentConfigGroup,
+}
+
+// kindWords are the words that kubectl knows the kinds by.
+var kindWords = map[string]string{
+	"deployment": Deployment, "deployments": Deployment, "deploy": Deployment,
+	"statefulset": StatefulSet, "statefulsets": StatefulSet, "sts": StatefulSet,
+	"daemonset": DaemonSet, "daemonsets": DaemonSet, "ds": DaemonSet,
+	"replicaset": ReplicaSet, "replicasets": ReplicaSet, "rs": ReplicaSet,
+	"replicationcontroller": ReplicationController, "replicationcontrollers": ReplicationController, "rc": ReplicationController,
+	"job": Job, "jobs": Job,
+	"cronjob": CronJob, "cronjobs": CronJob, "cj": CronJob,
+	"pod": Pod, "pods": Pod, "po": Pod,
+	"rollout": Rollout, "rollouts": Rollout, "ro": Rollout,
+	"deploymentconfig": DeploymentConfig, "deploymentconfigs": DeploymentConfig, "dc": DeploymentConfig,
+}
+
+// ParseKind gives the kind that a user's word names, as in "deploy", "sts",
+// "daemonsets.apps", "deployments.v1.apps" or "statefulset.apps.kruise.io", and
+// whether there is one. Of a group that this package does not know any kind will
+// do; it then stands in lower case.
+func ParseKind(word string) (schema.GroupKind, bool) {
+	name, group, grouped := strings.Cut(strings.ToLower(word), ".")
+	kind, known := kindWords[name]
+	if !grouped {
+		return schema.GroupKind{Group: groups[kind], Kind: kind}, known
+	}
+	if version, rest, ok := strings.Cut(group, "."); isVersion(version) {
+		if group = ""; ok {
+			group = rest
+		}
+	}
+	if known && group == groups[kind] {
+		return schema.GroupKind{Group: group, Kind: kind}, true
+	}
+	if !strings.Contains(group, ".") || name == "" {
+		return schema.GroupKind{}, false // such as deployment.batch
+	}
+	if known {
+		return schema.GroupKind{Group: group, Kind: kind}, true
+	}
+	return schema.GroupKind{Group: group, Kind: name}, true
+}
+
+// isVersion says whether a word is an API version, as in v1 or v1alpha1.
+func isVersion(word string) bool {
+	return len(word) > 1 && word[0] == 'v' && word[1] >= '0' && word[1] <= '9'
 }

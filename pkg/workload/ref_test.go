@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 func TestRefIsNamedAsKubectlDoes(t *testing.T) {
@@ -44,16 +45,39 @@ func TestRefsAreOrderedByNamespaceKindName(t *testing.T) {
 }
 
 func TestParseKind(t *testing.T) {
-	for word, want := range map[string]string{
-		"deploy": Deployment, "Deployment": Deployment, "deployments.apps": Deployment, "deployments.v1.apps": Deployment,
-		"sts": StatefulSet, "statefulsets": StatefulSet,
-		"ds": DaemonSet, "daemonset.apps": DaemonSet,
-		"rs": ReplicaSet, "rc": ReplicationController, "cj": CronJob, "jobs": Job, "po": Pod,
-		"rollouts.argoproj.io": Rollout, "dc": DeploymentConfig,
-		"service": "", "": "", "cluster.postgresql.cnpg.io": "",
+	for word, want := range map[string]schema.GroupKind{
+		"deploy": {Group: "apps", Kind: Deployment}, "Deployment": {Group: "apps", Kind: Deployment},
+		"deployments.apps": {Group: "apps", Kind: Deployment}, "deployments.v1.apps": {Group: "apps", Kind: Deployment},
+		"sts": {Group: "apps", Kind: StatefulSet}, "ds": {Group: "apps", Kind: DaemonSet}, "daemonset.apps": {Group: "apps", Kind: DaemonSet},
+		"rs": {Group: "apps", Kind: ReplicaSet}, "rc": {Kind: ReplicationController}, "po": {Kind: Pod}, "pods.v1": {Kind: Pod},
+		"cj": {Group: "batch", Kind: CronJob}, "jobs": {Group: "batch", Kind: Job},
+		"rollouts.argoproj.io": {Group: RolloutGroup, Kind: Rollout}, "ro": {Group: RolloutGroup, Kind: Rollout},
+		"dc": {Group: DeploymentConfigGroup, Kind: DeploymentConfig}, "deploymentconfigs.apps.openshift.io": {Group: DeploymentConfigGroup, Kind: DeploymentConfig},
+		// Other groups have kinds of the same names.
+		"statefulsets.apps.kruise.io": {Group: "apps.kruise.io", Kind: StatefulSet}, "sts.v1beta1.apps.kruise.io": {Group: "apps.kruise.io", Kind: StatefulSet},
+		"cluster.postgresql.cnpg.io": {Group: "postgresql.cnpg.io", Kind: "cluster"},
+		"service":                    {}, "": {}, "deployments.batch": {}, ".argoproj.io": {},
 	} {
-		if got, ok := ParseKind(word); got != want || ok != (want != "") {
-			t.Errorf("%q: %q, %v; want %q", word, got, ok, want)
+		if got, ok := ParseKind(word); got != want || ok != (want != schema.GroupKind{}) {
+			t.Errorf("%q: %v, %v; want %v", word, got, ok, want)
+		}
+	}
+}
+
+func TestResourceGoesByTheGroupToo(t *testing.T) {
+	for _, tc := range []struct {
+		ref  Ref
+		want string
+	}{
+		{Ref{Group: "apps", Kind: StatefulSet}, "statefulsets.apps"},
+		{Ref{Kind: ReplicationController}, "replicationcontrollers"},
+		{Ref{Group: RolloutGroup, Kind: Rollout}, "rollouts.argoproj.io"},
+		{Ref{Group: "apps.kruise.io", Kind: StatefulSet}, ""},
+		{Ref{Group: "batch", Kind: CronJob}, ""},
+	} {
+		got, ok := tc.ref.Resource()
+		if ok != (tc.want != "") || ok && got.GroupResource().String() != tc.want {
+			t.Errorf("%v: %v, %v; want %q", tc.ref, got, ok, tc.want)
 		}
 	}
 }

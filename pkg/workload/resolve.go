@@ -6,10 +6,13 @@ import (
 	"maps"
 
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 )
 
 // FromCronJob reads a CronJob. Its template is the pod's; the marks of manual
@@ -42,8 +45,7 @@ func (r *reader) resolve(ctx context.Context) error {
 	}
 	answers := map[owner]*found{}
 	for key := range r.byOwner {
-		ask := key.direct.Kind == Job && key.direct.Group == "batch" ||
-			key.direct.Kind == ReplicaSet && key.direct.Group == "apps" && r.byRef[key.likely] == nil
+		ask := key.direct.Is(Job) || key.direct.Is(ReplicaSet) && r.byRef[key.likely] == nil
 		if !ask {
 			continue
 		}
@@ -57,6 +59,9 @@ func (r *reader) resolve(ctx context.Context) error {
 	_ = group.Wait() // the answers bear their errors
 	for key, sum := range r.byOwner {
 		ref := key.likely
+		if key.direct.Is(ReplicationController) && r.byRef[ref] == nil {
+			ref = r.behindController(key.direct)
+		}
 		if answer := answers[key]; answer != nil {
 			if answer.err != nil {
 				return answer.err
@@ -69,6 +74,15 @@ func (r *reader) resolve(ctx context.Context) error {
 		r.place(ref, sum)
 	}
 	return nil
+}
+
+// behindController gives the owner of a ReplicationController, or itself where
+// it has none: these were all listed.
+func (r *reader) behindController(ref Ref) Ref {
+	if w := r.byRef[ref]; w != nil && w.Owner != nil {
+		return OwnerRef(ref.Namespace, w.Owner)
+	}
+	return ref
 }
 
 func (r *reader) place(ref Ref, sum *Pods) {
@@ -88,22 +102,26 @@ func (r *reader) place(ref Ref, sum *Pods) {
 // its controller, or itself. A ReplicaSet without one comes with its template.
 func (r *reader) ask(ctx context.Context, ref Ref) (Ref, *Workload, error) {
 	if ref.Kind == ReplicaSet {
-		rs, err := r.c.Kube.AppsV1().ReplicaSets(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		rs, err := cluster.Reading(ctx, r.c, func(ctx context.Context) (*appsv1.ReplicaSet, error) {
+			return r.c.Kube.AppsV1().ReplicaSets(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		})
 		if err != nil {
 			return ref, nil, r.unread(err, ref)
 		}
 		if controller := metav1.GetControllerOf(rs); controller != nil {
-			return ownerRef(ref.Namespace, controller), nil, nil
+			return OwnerRef(ref.Namespace, controller), nil, nil
 		}
 		return ref, FromReplicaSet(rs), nil
 	}
 	jobs := schema.GroupVersionResource{Group: batchv1.GroupName, Version: "v1", Resource: "jobs"}
-	job, err := r.c.Metadata.Resource(jobs).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	job, err := cluster.Reading(ctx, r.c, func(ctx context.Context) (*metav1.PartialObjectMetadata, error) {
+		return r.c.Metadata.Resource(jobs).Namespace(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	})
 	if err != nil {
 		return ref, nil, r.unread(err, ref)
 	}
 	if controller := metav1.GetControllerOf(job); controller != nil {
-		return ownerRef(ref.Namespace, controller), nil, nil
+		return OwnerRef(ref.Namespace, controller), nil, nil
 	}
 	return ref, nil, nil
 }

@@ -1,6 +1,8 @@
 package workload
 
 import (
+	"time"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,6 +34,21 @@ type Workload struct {
 	Desired  int32
 	Strategy Strategy
 	Status   Status
+	// MinReady is how long a new pod must have been ready to count as available.
+	MinReady time.Duration
+
+	// TemplateFrom is the Deployment that a Rollout takes its template from.
+	TemplateFrom *Ref
+	// RestartAt and RestartedAt are a Rollout's: when its pods are to be, and
+	// have been, replaced; RFC 3339, empty where nobody asked.
+	RestartAt, RestartedAt string
+	// Newest is when the newest of its pods was created; zero where unknown.
+	Newest time.Time
+	// Revision is a DeploymentConfig's latest version.
+	Revision int64
+	// Manual is true for a DeploymentConfig that no change of its template
+	// triggers.
+	Manual bool
 }
 
 // Strategy says how a workload replaces its pods, percentages resolved against
@@ -61,13 +78,18 @@ type Status struct {
 	FailureReason, FailureMessage string // a Deployment's ReplicaFailure condition
 	DeadlineExceeded              bool   // a Deployment's Progressing condition says so
 	DeadlineMessage               string
+	// Unfinished is true where the controller itself says that the newest
+	// template's rollout goes on: Deployments and StatefulSets say so.
+	Unfinished bool
+	// Phase is a Rollout's: Healthy, Progressing, Paused or Degraded.
+	Phase string
 }
 
 // FromDeployment reads a Deployment.
 func FromDeployment(d *appsv1.Deployment) *Workload {
 	w := fromMeta(Deployment, "apps", d.ObjectMeta)
 	w.Template, w.Selector = d.Spec.Template, selector(d.Spec.Selector)
-	w.Paused = d.Spec.Paused
+	w.Paused, w.MinReady = d.Spec.Paused, time.Duration(d.Spec.MinReadySeconds)*time.Second
 	w.Desired = orOne(d.Spec.Replicas)
 	w.Strategy = deploymentStrategy(d.Spec.Strategy, w.Desired)
 	w.Status = Status{
@@ -80,6 +102,8 @@ func FromDeployment(d *appsv1.Deployment) *Workload {
 			w.Status.FailureReason, w.Status.FailureMessage = c.Reason, c.Message
 		case c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse && c.Reason == "ProgressDeadlineExceeded":
 			w.Status.DeadlineExceeded, w.Status.DeadlineMessage = true, c.Message
+		case unfinished(&c):
+			w.Status.Unfinished = true
 		}
 	}
 	return w
@@ -115,7 +139,7 @@ func deploymentStrategy(s appsv1.DeploymentStrategy, desired int32) Strategy {
 func FromStatefulSet(s *appsv1.StatefulSet) *Workload {
 	w := fromMeta(StatefulSet, "apps", s.ObjectMeta)
 	w.Template, w.Selector = s.Spec.Template, selector(s.Spec.Selector)
-	w.Service = s.Spec.ServiceName
+	w.Service, w.MinReady = s.Spec.ServiceName, time.Duration(s.Spec.MinReadySeconds)*time.Second
 	w.Desired = orOne(s.Spec.Replicas)
 	if s.Spec.Ordinals != nil {
 		w.Ordinal = s.Spec.Ordinals.Start
@@ -139,6 +163,7 @@ func FromStatefulSet(s *appsv1.StatefulSet) *Workload {
 	w.Status = Status{
 		ObservedGeneration: s.Status.ObservedGeneration, Replicas: s.Status.Replicas,
 		Updated: s.Status.UpdatedReplicas, Ready: s.Status.ReadyReplicas, Available: s.Status.AvailableReplicas,
+		Unfinished: w.Strategy.Type == RollingUpdate && w.Strategy.Partition == 0 && s.Status.CurrentRevision != s.Status.UpdateRevision,
 	}
 	return w
 }
@@ -147,7 +172,7 @@ func FromStatefulSet(s *appsv1.StatefulSet) *Workload {
 func FromDaemonSet(d *appsv1.DaemonSet) *Workload {
 	w := fromMeta(DaemonSet, "apps", d.ObjectMeta)
 	w.Template, w.Selector = d.Spec.Template, selector(d.Spec.Selector)
-	w.Desired = d.Status.DesiredNumberScheduled
+	w.Desired, w.MinReady = d.Status.DesiredNumberScheduled, time.Duration(d.Spec.MinReadySeconds)*time.Second
 	w.Strategy = Strategy{Type: RollingUpdate, MaxUnavailable: 1}
 	if d.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType {
 		w.Strategy = Strategy{Type: OnDelete}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,10 +25,10 @@ var legacyParts = []legacyPart{
 }
 
 // legacyChart makes a chart of the shape of istio 1.1 to 1.5 with today's API
-// groups: an umbrella whose subcharts a condition switches on.
-func (w *world) legacyChart(tag string) string {
-	w.t.Helper()
-	dir := filepath.Join(w.t.TempDir(), "istio")
+// groups: an umbrella whose subcharts a condition switches on, and more files.
+func (w *world) legacyChart(tag string, more ...map[string]string) string {
+	w.T.Helper()
+	dir := filepath.Join(w.T.TempDir(), "istio")
 	files := map[string]string{
 		"Chart.yaml": "apiVersion: v1\nname: istio\nversion: 1.1.0\nappVersion: 1.1.0\nhome: http://istio.io/\nkeywords: [istio]\n",
 		"values.yaml": "global: {hub: docker.io/istio, tag: " + tag + "}\nmixer: {enabled: true}\n" +
@@ -44,10 +45,13 @@ func (w *world) legacyChart(tag string) string {
 		files[chart+"templates/"+p.name+".yaml"] = legacyDeployment(p)
 	}
 	files["requirements.yaml"] = requirements
+	for _, m := range more {
+		maps.Copy(files, m)
+	}
 	for name, text := range files {
 		file := filepath.Join(dir, filepath.FromSlash(name))
-		w.check(os.MkdirAll(filepath.Dir(file), 0o755))
-		w.check(os.WriteFile(file, []byte(text), 0o644))
+		w.Check(os.MkdirAll(filepath.Dir(file), 0o755))
+		w.Check(os.WriteFile(file, []byte(text), 0o644))
 	}
 	return dir
 }
@@ -87,14 +91,21 @@ spec:
 // The procedure for the release istio of Istio 1.1 to 1.5.
 func TestControlPlaneLegacy(t *testing.T) {
 	w := crdCluster(t)
-	w.apply(legacyDefinition("virtualservices", "VirtualService", "v1alpha3"))
-	w.check(w.Helm(t.Context(), "install", "istio", w.legacyChart("1.4.9"), "-n", lab.IstioNamespace, "--set", "pilot.own=kept"))
+	w.Apply(legacyDefinition("virtualservices", "VirtualService", "v1alpha3"))
+	w.Check(w.Helm(t.Context(), "install", "istio", w.legacyChart("1.4.9"), "-n", lab.IstioNamespace, "--set", "pilot.own=first"))
+	for _, p := range legacyParts { // a control plane that is not up yet is refused
+		w.RunKubectl("rollout", "status", "deployment", p.name, "-n", lab.IstioNamespace)
+	}
 	charts := []string{"--charts", w.legacyChart("1.4.9"), "--yes"}
 
-	o := w.must(0, append([]string{"control-plane", "--tag", "1.4.10", "--ensure-ha"}, charts...)...)
-	w.want(o, "1.4.9 → 1.4.10", "pilot.autoscaleMin", "mixer.policy.autoscaleMin", "mixer.telemetry.autoscaleMin")
+	o := w.Must(0, append([]string{"control-plane", "--tag", "1.4.9", "--temporary-ha", "--set", "pilot.own=kept"}, charts...)...)
+	for _, name := range []string{"istio-pilot", "istio-policy", "istio-telemetry"} {
+		w.Want(o, "minimum of the autoscaler "+name+" in istio-system: 1 → 2 for the length of the upgrade", "minimum of the autoscaler "+name+" in istio-system: back to 1")
+	}
+	o = w.Must(0, append([]string{"control-plane", "--tag", "1.4.10", "--ensure-ha"}, charts...)...)
+	w.Want(o, "1.4.9 → 1.4.10", "pilot.autoscaleMin", "mixer.policy.autoscaleMin", "mixer.telemetry.autoscaleMin")
 	for _, p := range legacyParts {
-		got := w.kubectl("get", "deployment", p.name, "-n", lab.IstioNamespace, "-o",
+		got := w.RunKubectl("get", "deployment", p.name, "-n", lab.IstioNamespace, "-o",
 			"jsonpath={.spec.template.spec.containers[0].image} {.status.updatedReplicas} {.status.readyReplicas}")
 		replicas := "1 1"
 		if p.autoscale != "" {
@@ -104,13 +115,13 @@ func TestControlPlaneLegacy(t *testing.T) {
 			t.Errorf("%s: %s, want %s", p.name, got, want)
 		}
 	}
-	if got := w.kubectl("get", "deployment", "istio-pilot", "-n", lab.IstioNamespace, "-o", "jsonpath={..env[0].value}"); got != "kept" {
+	if got := w.RunKubectl("get", "deployment", "istio-pilot", "-n", lab.IstioNamespace, "-o", "jsonpath={..env[0].value}"); got != "kept" {
 		t.Errorf("the user's value is %q", got)
 	}
-	w.want(w.must(0, append([]string{"control-plane", "--tag", "1.4.10", "--ensure-ha"}, charts...)...), "Nothing to upgrade")
-	w.must(0, "rollback", "--yes")
-	if got := w.kubectl("get", "deployment", "istio-citadel", "-n", lab.IstioNamespace, "-o", "jsonpath={..containers[0].image}"); !strings.HasSuffix(got, ":1.4.9") {
+	w.Want(w.Must(0, append([]string{"control-plane", "--tag", "1.4.10", "--ensure-ha"}, charts...)...), "Nothing to upgrade")
+	w.Must(0, "rollback", "--yes")
+	if got := w.RunKubectl("get", "deployment", "istio-citadel", "-n", lab.IstioNamespace, "-o", "jsonpath={..containers[0].image}"); !strings.HasSuffix(got, ":1.4.9") {
 		t.Errorf("after the rollback citadel runs %s", got)
 	}
-	w.want(w.must(3, append([]string{"control-plane", "--tag", "1.6.0"}, charts...)...), "skips a minor version")
+	w.Want(w.Must(3, append([]string{"control-plane", "--tag", "1.6.0"}, charts...)...), "skips a minor version")
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +14,8 @@ import (
 // initChart makes a chart of the shape of istio-init 1.1 to 1.5, with today's
 // API groups: a ConfigMap of definitions, and a Job that applies it.
 func (w *world) initChart(tag string, definitions ...string) string {
-	w.t.Helper()
-	dir := filepath.Join(w.t.TempDir(), "istio-init")
+	w.T.Helper()
+	dir := filepath.Join(w.T.TempDir(), "istio-init")
 	for name, text := range map[string]string{
 		"Chart.yaml": "apiVersion: v1\nname: istio-init\nversion: 1.1.0\nappVersion: 1.1.0\n" +
 			"description: Helm chart to initialize Istio CRDs\n",
@@ -23,8 +24,8 @@ func (w *world) initChart(tag string, definitions ...string) string {
 		"templates/all.yaml": initTemplate,
 	} {
 		file := filepath.Join(dir, filepath.FromSlash(name))
-		w.check(os.MkdirAll(filepath.Dir(file), 0o755))
-		w.check(os.WriteFile(file, []byte(text), 0o644))
+		w.Check(os.MkdirAll(filepath.Dir(file), 0o755))
+		w.Check(os.WriteFile(file, []byte(text), 0o644))
 	}
 	return dir
 }
@@ -109,19 +110,19 @@ func TestCRDsLegacy(t *testing.T) {
 			legacyDefinition("virtualservices", "VirtualService", "v1alpha3", "v1beta1"), legacyDefinition("gateways", "Gateway", "v1alpha3"))}
 	}
 	install := func(w *world) {
-		w.check(w.Helm(w.t.Context(), "install", "istio-init", old(w), "--namespace", lab.IstioNamespace, "--set", "global.mine=kept", "--wait", "--wait-for-jobs"))
-		w.established()
-		w.apply(virtualService("v1alpha3", "a"), virtualService("v1alpha3", "b"))
+		w.Check(w.Helm(w.T.Context(), "install", "istio-init", old(w), "--namespace", lab.IstioNamespace, "--set", "global.mine=kept", "--wait", "--wait-for-jobs"))
+		w.AwaitEstablished()
+		w.Apply(virtualService("v1alpha3", "a"), virtualService("v1alpha3", "b"))
 	}
 	// replaced checks what every run must lead to.
 	replaced := func(w *world, args []string) {
-		w.t.Helper()
-		w.unchanged(func() { w.must(0, args...) })
+		w.T.Helper()
+		w.unchanged(func() { w.Must(0, args...) })
 		if _, ok := w.definitions()["gateways.networking.istio.io"]; !ok {
-			w.t.Error("the new chart's definition is missing")
+			w.T.Error("the new chart's definition is missing")
 		}
-		if jobs := w.kubectl("get", "jobs", "-n", lab.IstioNamespace, "-o", "jsonpath={.items[*].metadata.name}"); jobs != "istio-init-crd-10-1.4.10" {
-			w.t.Errorf("jobs: %s", jobs)
+		if jobs := w.RunKubectl("get", "jobs", "-n", lab.IstioNamespace, "-o", "jsonpath={.items[*].metadata.name}"); jobs != "istio-init-crd-10-1.4.10" {
+			w.T.Errorf("jobs: %s", jobs)
 		}
 		w.silent(args...)
 	}
@@ -135,14 +136,47 @@ func TestCRDsLegacy(t *testing.T) {
 		}
 	})
 
+	// Helm's record of the old release stays: as uninstalled first, and as
+	// superseded at the moment when the new one is about to be written.
+	t.Run("killed when the release is gone and the new one not there", func(t *testing.T) {
+		for _, moment := range []struct{ method, path, says string }{
+			{http.MethodDelete, "/jobs/istio-init-crd-10-1.4.10", "was stopped before it had installed the new one"},
+			{http.MethodPost, "/secrets", "istio-init-1.1.0 (replace)"},
+		} {
+			w := cluster.in(t)
+			install(w)
+			args := next(w)
+			cmd := w.Command(t.Context(), args...)
+			killed := false
+			w.throughProxy(func(r *http.Request) *http.Response {
+				if r.Method != moment.method || !strings.HasSuffix(r.URL.Path, moment.path) || r.URL.Query().Has("dryRun") {
+					return nil
+				}
+				killed = cmd.Process.Kill() == nil
+				return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody} // nobody reads it
+			})
+			cmd.Env = append(cmd.Env, "KUBECONFIG="+w.OtherKubeconfig)
+			_ = cmd.Run() // it is killed
+			w.OtherKubeconfig = ""
+			if !killed {
+				t.Fatalf("the run came to its end: %s", cmd.ProcessState)
+			}
+			w.Want(w.Must(0, append(args, "--dry-run")...), moment.says)
+			replaced(w, args)
+			if values := w.helmValues("istio-init"); !strings.Contains(values, `"mine":"kept"`) {
+				t.Errorf("killed at %s: the user's values are %s", moment.path, values)
+			}
+		}
+	})
+
 	t.Run("there is no release and a Job of the name is left over", func(t *testing.T) {
 		w := cluster.in(t)
 		install(w)
 		args := next(w)
-		w.must(0, args...)
+		w.Must(0, args...)
 		// As after a deletion of Helm's records alone.
-		w.kubectl("delete", "secret", "-n", lab.IstioNamespace, "-l", "owner=helm")
-		p := w.must(0, append(args, "--dry-run", "-o", "json")...).crds(t)
+		w.RunKubectl("delete", "secret", "-n", lab.IstioNamespace, "-l", "owner=helm")
+		p := crdsOf(t, w.Must(0, append(args, "--dry-run", "-o", "json")...))
 		if p.Plan.Action != "install" || len(p.Plan.LeftoverJobs) != 1 {
 			t.Errorf("plan: %+v", p.Plan)
 		}
@@ -152,13 +186,13 @@ func TestCRDsLegacy(t *testing.T) {
 	t.Run("a release whose deletion would take definitions away is refused", func(t *testing.T) {
 		w := cluster.in(t)
 		chart := old(w)
-		w.check(os.WriteFile(filepath.Join(chart, "templates", "crd.yaml"),
+		w.Check(os.WriteFile(filepath.Join(chart, "templates", "crd.yaml"),
 			[]byte(strings.Replace(legacyDefinition("sidecars", "Sidecar", "v1alpha3"), "annotations: {helm.sh/resource-policy: keep}", "", 1)), 0o644))
-		w.check(w.Helm(t.Context(), "install", "istio-init", chart, "--namespace", lab.IstioNamespace, "--wait", "--wait-for-jobs"))
-		w.established()
-		before := len(w.writes())
-		o := w.must(3, append(next(w), "--force")...)
-		if after := w.writes(); len(after) != before || !strings.Contains(o.Stderr, "sidecars.networking.istio.io") {
+		w.Check(w.Helm(t.Context(), "install", "istio-init", chart, "--namespace", lab.IstioNamespace, "--wait", "--wait-for-jobs"))
+		w.AwaitEstablished()
+		before := len(w.Writes())
+		o := w.Must(3, append(next(w), "--force")...)
+		if after := w.Writes(); len(after) != before || !strings.Contains(o.Stderr, "sidecars.networking.istio.io") {
 			t.Errorf("wrote %v\n%s", after[before:], o)
 		}
 	})

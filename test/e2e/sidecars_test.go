@@ -14,25 +14,25 @@ import (
 func TestSidecarsRollsEveryKindWithoutEmptyingAService(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "rolls"
-	w.injected(ns)
-	w.apply(
-		manifest{kind: "Deployment", name: "web", namespace: ns, replicas: 2}.String(),
-		manifest{kind: "Deployment", name: "single", namespace: ns, replicas: 1}.String(),
-		manifest{kind: "Deployment", name: "tight", namespace: ns, replicas: 3, spec: "strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}"}.String(),
-		manifest{kind: "StatefulSet", name: "db", namespace: ns, replicas: 3, spec: "serviceName: db"}.String(),
-		manifest{kind: "DaemonSet", name: "agent", namespace: ns}.String(),
+	w.InjectedNamespace(ns)
+	w.Apply(
+		manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 2}.String(),
+		manifest{Kind: "Deployment", Name: "single", Namespace: ns, Replicas: 1}.String(),
+		manifest{Kind: "Deployment", Name: "tight", Namespace: ns, Replicas: 3, Spec: "strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}"}.String(),
+		manifest{Kind: "StatefulSet", Name: "db", Namespace: ns, Replicas: 3, Spec: "serviceName: db"}.String(),
+		manifest{Kind: "DaemonSet", Name: "agent", Namespace: ns}.String(),
 	)
-	w.ready(ns, 2+1+3+3+2)
-	w.inject(newer)
-	endpoints := w.watchEndpoints(ns, "web", "single", "tight", "db", "agent")
+	w.AwaitReady(ns, 2+1+3+3+2)
+	w.Inject(newer)
+	endpoints := w.WatchEndpoints(ns, "web", "single", "tight", "db", "agent")
 
-	o := w.must(0, "sidecars", "-n", ns, "--yes")
+	o := w.Must(0, "sidecars", "-n", ns, "--yes")
 
-	endpoints.never(w, 1)
+	endpoints.Never(w.World, 1)
 	for app, n := range map[string]int{"web": 2, "single": 1, "tight": 3, "db": 3} {
-		w.wantProxies(ns, app, map[string]int{newer: n})
+		w.WantProxies(ns, app, map[string]int{newer: n})
 	}
-	if got := w.proxies(ns, "agent"); got[older] != 0 || got[newer] == 0 {
+	if got := w.Proxies(ns, "agent"); got[older] != 0 || got[newer] == 0 {
 		t.Errorf("agent: %v", got)
 	}
 	if !strings.Contains(o.Stdout, "Plan for sidecars: context lab, server https://127.0.0.1:") {
@@ -45,46 +45,31 @@ func TestSidecarsRollsEveryKindWithoutEmptyingAService(t *testing.T) {
 	}
 
 	// Promise 8: a second run writes nothing.
-	before := w.writes()
-	o = w.must(0, "sidecars", "-n", ns, "--yes")
-	if after := w.writes(); len(after) != len(before) {
+	before := w.Writes()
+	o = w.Must(0, "sidecars", "-n", ns, "--yes")
+	if after := w.Writes(); len(after) != len(before) {
 		t.Errorf("the second run wrote: %v\n%s", after[len(before):], o)
 	}
-}
-
-// writes gives the requests of the plugin so far that changed something.
-func (w *world) writes() []string {
-	w.t.Helper()
-	events, err := w.AuditEvents(w.t.Context(), "kubectl-istio-upgrade/")
-	w.check(err)
-	var writes []string
-	for i := range events {
-		e := &events[i]
-		if e.Writes() {
-			writes = append(writes, e.Verb+" "+e.RequestURI)
-		}
-	}
-	return writes
 }
 
 func TestSidecarsDryRunChangesNothing(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "dry"
-	w.injected(ns)
-	w.apply(manifest{kind: "Deployment", name: "web", namespace: ns, replicas: 2}.String())
-	w.ready(ns, 2)
-	w.inject(newer)
-	before := w.writes()
+	w.InjectedNamespace(ns)
+	w.Apply(manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 2}.String())
+	w.AwaitReady(ns, 2)
+	w.Inject(newer)
+	before := w.Writes()
 	for _, how := range []string{"client", "server"} {
-		o := w.must(0, "sidecars", "-n", ns, "--dry-run="+how, "-o", "json")
-		if item := o.json(t).find(t, "Deployment", "web"); item.How != "restart" || item.Verdict != "stale" {
+		o := w.Must(0, "sidecars", "-n", ns, "--dry-run="+how, "-o", "json")
+		if item := o.JSON(t).Find(t, "Deployment", "web"); item.How != "restart" || item.Verdict != "stale" {
 			t.Errorf("--dry-run=%s: %+v", how, item)
 		}
 	}
-	if o := w.must(0, "sidecars", "-n", ns, "--dry-run", "-o", "name"); o.Stdout != "deployment/web\n" || o.Stderr != "" {
+	if o := w.Must(0, "sidecars", "-n", ns, "--dry-run", "-o", "name"); o.Stdout != "deployment/web\n" || o.Stderr != "" {
 		t.Errorf("-o name: %s", o)
 	}
-	if after := w.writes(); len(after) != len(before) {
+	if after := w.Writes(); len(after) != len(before) {
 		t.Errorf("a dry run wrote: %v", after[len(before):])
 	}
 }
@@ -93,11 +78,11 @@ func TestSidecarsDryRunChangesNothing(t *testing.T) {
 func TestSidecarsVerdicts(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "verdicts"
-	w.injected(ns)
+	w.InjectedNamespace(ns)
 	deployment := func(m manifest) string {
-		m.kind, m.namespace = "Deployment", ns
-		if m.replicas == 0 {
-			m.replicas = 1
+		m.Kind, m.Namespace = "Deployment", ns
+		if m.Replicas == 0 {
+			m.Replicas = 1
 		}
 		return m.String()
 	}
@@ -105,28 +90,28 @@ func TestSidecarsVerdicts(t *testing.T) {
 kind: Pod
 metadata: {name: bare, namespace: verdicts}
 spec: {containers: [{name: app, image: example.com/app:1}]}`
-	w.apply(
-		deployment(manifest{name: "stale"}),
-		deployment(manifest{name: "excluded", annotations: `istio-upgrade/skip: "sale until Monday"`}),
-		deployment(manifest{name: "pinned", podNotes: "sidecar.istio.io/proxyImage: example.com/istio/proxyv2:1.20.0"}),
-		deployment(manifest{name: "loses"}),
-		deployment(manifest{name: "missing", podLabels: `sidecar.istio.io/inject: "false"`}),
-		deployment(manifest{name: "optedout", podLabels: `sidecar.istio.io/inject: "false"`}),
-		manifest{kind: "CronJob", name: "cron", namespace: ns}.String(),
+	w.Apply(
+		deployment(manifest{Name: "stale"}),
+		deployment(manifest{Name: "excluded", Annotations: `istio-upgrade/skip: "sale until Monday"`}),
+		deployment(manifest{Name: "pinned", PodNotes: "sidecar.istio.io/proxyImage: example.com/istio/proxyv2:1.20.0"}),
+		deployment(manifest{Name: "loses"}),
+		deployment(manifest{Name: "missing", PodLabels: `sidecar.istio.io/inject: "false"`}),
+		deployment(manifest{Name: "optedout", PodLabels: `sidecar.istio.io/inject: "false"`}),
+		manifest{Kind: "CronJob", Name: "cron", Namespace: ns}.String(),
 		bare,
 	)
-	w.ready(ns, 7)
+	w.AwaitReady(ns, 7)
 	// A workload loses what it has when it is opted out afterwards, and lacks
 	// what it should have when it was created while it was opted out. A paused
 	// Deployment keeps its pods while its template changes.
 	for name, value := range map[string]string{"loses": `"false"`, "missing": "null"} {
-		w.kubectl("-n", ns, "patch", "deployment", name, "-p", `{"spec":{"paused":true}}`)
-		w.kubectl("-n", ns, "patch", "deployment", name, "-p",
+		w.RunKubectl("-n", ns, "patch", "deployment", name, "-p", `{"spec":{"paused":true}}`)
+		w.RunKubectl("-n", ns, "patch", "deployment", name, "-p",
 			`{"spec":{"template":{"metadata":{"labels":{"sidecar.istio.io/inject":`+value+`}}}}}`)
 	}
-	w.inject(newer)
+	w.Inject(newer)
 
-	r := w.must(0, "sidecars", "-n", ns, "--dry-run", "-o", "json").json(t)
+	r := w.Must(0, "sidecars", "-n", ns, "--dry-run", "-o", "json").JSON(t)
 
 	for _, want := range []struct{ kind, name, verdict, how, reason string }{
 		{"Deployment", "stale", "stale", "restart", ""},
@@ -136,7 +121,7 @@ spec: {containers: [{name: app, image: example.com/app:1}]}`
 		{"Deployment", "missing", "missing", "restart", ""},
 		{"Pod", "bare", "left", "none", "bare pod"},
 	} {
-		item := r.find(t, want.kind, want.name)
+		item := r.Find(t, want.kind, want.name)
 		if item.Verdict != want.verdict || item.How != want.how || !strings.Contains(item.Reason, want.reason) {
 			t.Errorf("%s %s: want verdict %q, how %q, reason with %q; have %+v", want.kind, want.name, want.verdict, want.how, want.reason, item)
 		}
@@ -146,7 +131,7 @@ spec: {containers: [{name: app, image: example.com/app:1}]}`
 			t.Errorf("a workload that is out of the mesh is in the plan: %+v", p)
 		}
 	}
-	if item := r.find(t, "Deployment", "excluded"); !item.Lags {
+	if item := r.Find(t, "Deployment", "excluded"); !item.Lags {
 		t.Error("the lag of an excluded workload is not shown")
 	}
 	if len(r.Left) == 0 {
@@ -159,38 +144,101 @@ spec: {containers: [{name: app, image: example.com/app:1}]}`
 func TestSidecarsCanaryFailureStopsTheRun(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "canary"
-	w.injected(ns)
+	w.InjectedNamespace(ns)
 	for i := range 3 {
-		w.apply(manifest{kind: "Deployment", name: fmt.Sprintf("web-%d", i), namespace: ns, replicas: 2}.String())
+		w.Apply(manifest{Kind: "Deployment", Name: fmt.Sprintf("web-%d", i), Namespace: ns, Replicas: 2}.String())
 	}
-	w.ready(ns, 6)
-	w.inject(newer)
-	endpoints := w.watchEndpoints(ns, "web-0", "web-1", "web-2")
+	w.AwaitReady(ns, 6)
+	w.Inject(newer)
+	endpoints := w.WatchEndpoints(ns, "web-0", "web-1", "web-2")
 	recover, err := w.FailPods(t.Context(), lab.Failing{Mode: lab.FailImagePull, Namespace: ns, ProxyTag: newer})
-	w.check(err)
+	w.Check(err)
 
-	o := w.must(3, "sidecars", "-n", ns, "--yes", "--canary", "1")
+	o := w.Must(3, "sidecars", "-n", ns, "--yes", "--canary", "1")
 
 	if o.Took > 30*time.Second {
 		t.Errorf("it took %s to see an image that cannot be pulled", o.Took)
 	}
-	for _, words := range []string{"pod web-0-", "ImagePullBackOff", "2 not started"} {
+	for _, words := range []string{"pod web-0-", "ImagePullBackOff", "2 not started", "kubectl rollout undo deployment/web-0 -n canary", "the same command goes on from here"} {
 		if !strings.Contains(o.Stderr, words) {
 			t.Errorf("%q is not said:\n%s", words, o.Stderr)
 		}
 	}
-	if got := w.proxies(ns, "web-1"); got[newer] != 0 {
+	if got := w.Proxies(ns, "web-1"); got[newer] != 0 {
 		t.Errorf("the second workload was touched: %v", got)
 	}
-	endpoints.never(w, 2)
+	endpoints.Never(w.World, 2)
 
 	// The cause is gone: the same command goes on from there.
-	w.check(recover(t.Context()))
-	w.must(0, "sidecars", "-n", ns, "--yes", "--canary", "1")
+	w.Check(recover(t.Context()))
+	w.Must(0, "sidecars", "-n", ns, "--yes", "--canary", "1")
 	for i := range 3 {
-		w.wantProxies(ns, fmt.Sprintf("web-%d", i), map[string]int{newer: 2})
+		w.WantProxies(ns, fmt.Sprintf("web-%d", i), map[string]int{newer: 2})
 	}
-	endpoints.never(w, 2)
+	endpoints.Never(w.World, 2)
+}
+
+// A canary is a workload that has moved: where the first one is paused, the next
+// takes its place, and the others follow when it has soaked.
+func TestSidecarsSoak(t *testing.T) {
+	w := sharedCluster(t)
+	ns := "soak"
+	w.InjectedNamespace(ns)
+	for _, name := range []string{"a", "b", "c"} {
+		w.Apply(manifest{Kind: "Deployment", Name: name, Namespace: ns, Replicas: 2}.String())
+	}
+	w.AwaitReady(ns, 6)
+	w.RunKubectl("-n", ns, "rollout", "pause", "deployment/a")
+	w.Inject(newer)
+
+	o := w.Must(0, "sidecars", "-n", ns, "--yes", "--canary", "1", "--soak", "5s")
+
+	w.Want(o, "deployment/a in soak: it is paused", "the canary is done; soaking for 5s")
+	restarted := func(name string) time.Time {
+		stamp := w.RunKubectl("-n", ns, "get", "deployment", name, "-o", `jsonpath={.spec.template.metadata.annotations.istio-upgrade/restarted}`)
+		at, err := time.Parse(time.RFC3339Nano, strings.Fields(stamp + " -")[0])
+		w.Check(err)
+		return at
+	}
+	if after := restarted("c").Sub(restarted("b")); after < 5*time.Second {
+		t.Errorf("c was restarted %s after the canary b", after)
+	}
+	w.WantProxies(ns, "a", map[string]int{older: 2})
+	w.WantProxies(ns, "b", map[string]int{newer: 2})
+	w.WantProxies(ns, "c", map[string]int{newer: 2})
+}
+
+// --wait=false sends what may be sent, names the rest, and watches nothing. Run
+// again meanwhile, it restarts nothing twice.
+func TestSidecarsWithoutWaiting(t *testing.T) {
+	w := sharedCluster(t)
+	ns := "nowait"
+	w.InjectedNamespace(ns)
+	for _, name := range []string{"a", "b"} {
+		w.Apply(manifest{Kind: "Deployment", Name: name, Namespace: ns, Replicas: 2}.String())
+	}
+	w.AwaitReady(ns, 4)
+	w.RunKubectl("-n", ns, "rollout", "pause", "deployment/a")
+	w.Inject(newer)
+	restore, err := w.FailPods(t.Context(), lab.Failing{Mode: lab.FailNeverReady, Namespace: ns, ProxyTag: newer})
+	w.Check(err)
+
+	run := []string{"sidecars", "-n", ns, "--yes", "--wait=false"}
+	w.Want(w.Must(0, run...), "deployment/a in nowait: it is paused", "deployment/b in nowait: the change was sent")
+	w.Eventually("the new pod", func() string {
+		if w.Proxies(ns, "b")[newer] == 0 {
+			return "it is not there"
+		}
+		return ""
+	})
+	w.Want(w.Must(0, run...), "its restart is not complete, and goes on: --wait watches it")
+
+	w.Check(restore(t.Context()))
+	w.WantProxies(ns, "b", map[string]int{newer: 2})
+	w.WantProxies(ns, "a", map[string]int{older: 2})
+	if revision := w.RunKubectl("-n", ns, "get", "deployment", "b", "-o", `jsonpath={.metadata.annotations.deployment\.kubernetes\.io/revision}`); revision != "2" {
+		t.Errorf("it was rolled out %s times, the first included", revision)
+	}
 }
 
 // --on-failure continue tries all; undo puts the failed template back.
@@ -198,33 +246,33 @@ func TestSidecarsOnFailure(t *testing.T) {
 	w := sharedCluster(t)
 	for _, mode := range []string{"continue", "undo"} {
 		t.Run(mode, func(t *testing.T) {
-			w := &world{Cluster: w.Cluster, t: t}
-			w.inject(older)
+			w := newWorld(w.Cluster, t)
+			w.Inject(older)
 			ns := "onfailure-" + mode
-			w.injected(ns)
-			w.apply(
-				manifest{kind: "Deployment", name: "bad", namespace: ns, replicas: 2, podLabels: "lab/fail: crash", podNotes: `lab/fail-tag: "` + newer + `"`}.String(),
-				manifest{kind: "Deployment", name: "good", namespace: ns, replicas: 2}.String(),
+			w.InjectedNamespace(ns)
+			w.Apply(
+				manifest{Kind: "Deployment", Name: "bad", Namespace: ns, Replicas: 2, PodLabels: "lab/fail: crash", PodNotes: `lab/fail-tag: "` + newer + `"`}.String(),
+				manifest{Kind: "Deployment", Name: "good", Namespace: ns, Replicas: 2}.String(),
 			)
-			w.ready(ns, 4)
-			template := w.kubectl("-n", ns, "get", "deployment", "bad", "-o", "jsonpath={.spec.template}")
-			w.inject(newer)
+			w.AwaitReady(ns, 4)
+			template := w.RunKubectl("-n", ns, "get", "deployment", "bad", "-o", "jsonpath={.spec.template}")
+			w.Inject(newer)
 			code := map[string]int{"continue": 1, "undo": 3}[mode]
 
-			o := w.must(code, "sidecars", "-n", ns, "--yes", "--max-parallel", "1", "--on-failure", mode)
+			o := w.Must(code, "sidecars", "-n", ns, "--yes", "--max-parallel", "1", "--on-failure", mode)
 
 			if !strings.Contains(o.Stderr, "CrashLoopBackOff") {
 				t.Errorf("the cause is not named:\n%s", o.Stderr)
 			}
 			if mode == "continue" {
-				w.wantProxies(ns, "good", map[string]int{newer: 2})
+				w.WantProxies(ns, "good", map[string]int{newer: 2})
 				return
 			}
-			if now := w.kubectl("-n", ns, "get", "deployment", "bad", "-o", "jsonpath={.spec.template}"); now != template {
+			if now := w.RunKubectl("-n", ns, "get", "deployment", "bad", "-o", "jsonpath={.spec.template}"); now != template {
 				t.Errorf("the template was not put back:\nbefore %s\nafter  %s", template, now)
 			}
-			w.wantProxies(ns, "bad", map[string]int{older: 2})
-			w.wantProxies(ns, "good", map[string]int{older: 2})
+			w.WantProxies(ns, "bad", map[string]int{older: 2})
+			w.WantProxies(ns, "good", map[string]int{older: 2})
 		})
 	}
 }
@@ -234,16 +282,16 @@ func TestSidecarsOnFailure(t *testing.T) {
 func TestSidecarsRestartWithGracePeriod(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "grace"
-	w.injected(ns)
-	w.apply(manifest{kind: "Deployment", name: "web", namespace: ns, replicas: 2, podSpec: "terminationGracePeriodSeconds: 120"}.String())
-	w.ready(ns, 2)
+	w.InjectedNamespace(ns)
+	w.Apply(manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 2, PodSpec: "terminationGracePeriodSeconds: 120"}.String())
+	w.AwaitReady(ns, 2)
 	get := func(path string) string {
-		return w.kubectl("-n", ns, "get", "deployment", "web", "-o", "jsonpath="+path)
+		return w.RunKubectl("-n", ns, "get", "deployment", "web", "-o", "jsonpath="+path)
 	}
 	for i, want := range []struct{ version, grace, revision string }{{newer, "121", "2"}, {older, "120", "3"}} {
-		w.inject(want.version)
-		w.must(0, "sidecars", "-n", ns, "--yes", "--restart-with", "grace-period")
-		w.wantProxies(ns, "web", map[string]int{want.version: 2})
+		w.Inject(want.version)
+		w.Must(0, "sidecars", "-n", ns, "--yes", "--restart-with", "grace-period")
+		w.WantProxies(ns, "web", map[string]int{want.version: 2})
 		if grace := get("{.spec.template.spec.terminationGracePeriodSeconds}"); grace != want.grace {
 			t.Errorf("upgrade %d: grace period %s, want %s", i+1, grace, want.grace)
 		}
@@ -261,33 +309,33 @@ func TestSidecarsRestartWithGracePeriod(t *testing.T) {
 func TestSidecarsEvict(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "evict"
-	w.injected(ns)
-	w.apply(
-		manifest{kind: "StatefulSet", name: "odb", namespace: ns, replicas: 3, spec: "serviceName: odb, updateStrategy: {type: OnDelete}"}.String(),
-		manifest{kind: "ReplicaSet", name: "rs", namespace: ns, replicas: 2}.String(),
-		manifest{kind: "ReplicationController", name: "rc", namespace: ns, replicas: 2}.String(),
+	w.InjectedNamespace(ns)
+	w.Apply(
+		manifest{Kind: "StatefulSet", Name: "odb", Namespace: ns, Replicas: 3, Spec: "serviceName: odb, updateStrategy: {type: OnDelete}"}.String(),
+		manifest{Kind: "ReplicaSet", Name: "rs", Namespace: ns, Replicas: 2}.String(),
+		manifest{Kind: "ReplicationController", Name: "rc", Namespace: ns, Replicas: 2}.String(),
 		`apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata: {name: odb, namespace: evict}
 spec: {maxUnavailable: 1, selector: {matchLabels: {app: odb}}}`,
 	)
-	w.ready(ns, 7)
-	w.inject(newer)
-	r := w.must(0, "sidecars", "-n", ns, "--yes", "-o", "json").json(t)
-	if item := r.find(t, "StatefulSet", "odb"); item.How != "none" || !strings.Contains(item.Held, "--evict") {
+	w.AwaitReady(ns, 7)
+	w.Inject(newer)
+	r := w.Must(0, "sidecars", "-n", ns, "--yes", "-o", "json").JSON(t)
+	if item := r.Find(t, "StatefulSet", "odb"); item.How != "none" || !strings.Contains(item.Held, "--evict") {
 		t.Errorf("without --evict: %+v", item)
 	}
-	w.wantProxies(ns, "odb", map[string]int{older: 3})
-	endpoints := w.watchEndpoints(ns, "odb", "rs", "rc")
+	w.WantProxies(ns, "odb", map[string]int{older: 3})
+	endpoints := w.WatchEndpoints(ns, "odb", "rs", "rc")
 
-	w.must(0, "sidecars", "-n", ns, "--yes", "--evict")
+	w.Must(0, "sidecars", "-n", ns, "--yes", "--evict")
 
-	if n := endpoints.least("odb"); n < 2 {
+	if n := endpoints.Least("odb"); n < 2 {
 		t.Errorf("of three pods only %d were ready at one moment", n)
 	}
-	endpoints.never(w, 1)
+	endpoints.Never(w.World, 1)
 	for app, n := range map[string]int{"odb": 3, "rs": 2, "rc": 2} {
-		w.wantProxies(ns, app, map[string]int{newer: n})
+		w.WantProxies(ns, app, map[string]int{newer: n})
 	}
 }
 
@@ -295,21 +343,23 @@ spec: {maxUnavailable: 1, selector: {matchLabels: {app: odb}}}`,
 func TestSidecarsOutageIsHeldBack(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "outage"
-	w.injected(ns)
-	w.apply(
-		manifest{kind: "Deployment", name: "recreate", namespace: ns, replicas: 2, spec: "strategy: {type: Recreate}"}.String(),
-		manifest{kind: "Deployment", name: "allatonce", namespace: ns, replicas: 2, spec: "strategy: {rollingUpdate: {maxUnavailable: 100%}}"}.String(),
-		manifest{kind: "StatefulSet", name: "one", namespace: ns, replicas: 1, spec: "serviceName: one"}.String(),
-		manifest{kind: "Deployment", name: "noprobe", namespace: ns, replicas: 2, noProbe: true}.String(),
+	w.InjectedNamespace(ns)
+	w.Apply(
+		manifest{Kind: "Deployment", Name: "recreate", Namespace: ns, Replicas: 2, Spec: "strategy: {type: Recreate}"}.String(),
+		manifest{Kind: "Deployment", Name: "allatonce", Namespace: ns, Replicas: 2, Spec: "strategy: {rollingUpdate: {maxUnavailable: 100%}}"}.String(),
+		manifest{Kind: "StatefulSet", Name: "one", Namespace: ns, Replicas: 1, Spec: "serviceName: one"}.String(),
+		manifest{Kind: "Deployment", Name: "noprobe", Namespace: ns, Replicas: 2, NoProbe: true}.String(),
 	)
-	w.ready(ns, 7)
-	w.inject(newer)
-	r := w.must(0, "sidecars", "-n", ns, "--yes", "-o", "json").json(t)
+	w.AwaitReady(ns, 7)
+	w.Inject(newer)
+	r := w.Must(0, "sidecars", "-n", ns, "--yes", "-o", "json").JSON(t)
 	for _, want := range []struct{ kind, name, impact string }{
-		{"Deployment", "recreate", "outage"}, {"Deployment", "allatonce", "outage"}, {"StatefulSet", "one", "outage"},
+		{"Deployment", "recreate", "outage"},
+		{"Deployment", "allatonce", "outage"},
+		{"StatefulSet", "one", "outage"},
 		{"Deployment", "noprobe", "at risk"},
 	} {
-		item := r.find(t, want.kind, want.name)
+		item := r.Find(t, want.kind, want.name)
 		if item.Impact != want.impact || item.ImpactReason == "" {
 			t.Errorf("%s: want impact %q with a reason, have %+v", want.name, want.impact, item)
 		}
@@ -317,11 +367,11 @@ func TestSidecarsOutageIsHeldBack(t *testing.T) {
 			t.Errorf("%s: held back %v: %+v", want.name, held, item)
 		}
 	}
-	w.wantProxies(ns, "recreate", map[string]int{older: 2})
-	w.wantProxies(ns, "noprobe", map[string]int{newer: 2})
-	w.must(0, "sidecars", "-n", ns, "--yes", "--allow-downtime")
+	w.WantProxies(ns, "recreate", map[string]int{older: 2})
+	w.WantProxies(ns, "noprobe", map[string]int{newer: 2})
+	w.Must(0, "sidecars", "-n", ns, "--yes", "--allow-downtime")
 	for app, n := range map[string]int{"recreate": 2, "allatonce": 2, "one": 1} {
-		w.wantProxies(ns, app, map[string]int{newer: n})
+		w.WantProxies(ns, app, map[string]int{newer: n})
 	}
 }
 
@@ -329,21 +379,21 @@ func TestSidecarsOutageIsHeldBack(t *testing.T) {
 func TestSidecarsNamesWhatCannotStart(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "standing"
-	w.injected(ns)
-	w.apply(
-		manifest{kind: "Deployment", name: "paused", namespace: ns, replicas: 1}.String(),
-		manifest{kind: "Deployment", name: "web", namespace: ns, replicas: 1}.String(),
-		manifest{kind: "Deployment", name: "zero", namespace: ns, replicas: 0}.String(),
+	w.InjectedNamespace(ns)
+	w.Apply(
+		manifest{Kind: "Deployment", Name: "paused", Namespace: ns, Replicas: 1}.String(),
+		manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 1}.String(),
+		manifest{Kind: "Deployment", Name: "zero", Namespace: ns, Replicas: 0}.String(),
 	)
-	w.ready(ns, 2)
-	w.kubectl("-n", ns, "patch", "deployment", "paused", "-p", `{"spec":{"paused":true}}`)
-	w.inject(newer)
-	o := w.must(0, "sidecars", "-n", ns, "--yes")
+	w.AwaitReady(ns, 2)
+	w.RunKubectl("-n", ns, "patch", "deployment", "paused", "-p", `{"spec":{"paused":true}}`)
+	w.Inject(newer)
+	o := w.Must(0, "sidecars", "-n", ns, "--yes")
 	if !strings.Contains(o.Stderr, "deployment/paused in standing: it is paused") {
 		t.Errorf("the paused workload is not named:\n%s", o.Stderr)
 	}
-	w.wantProxies(ns, "web", map[string]int{newer: 1})
-	w.wantProxies(ns, "paused", map[string]int{older: 1})
+	w.WantProxies(ns, "web", map[string]int{newer: 1})
+	w.WantProxies(ns, "paused", map[string]int{older: 1})
 }
 
 // A full quota stops what needs a surge before anything is sent, and nothing
@@ -351,35 +401,35 @@ func TestSidecarsNamesWhatCannotStart(t *testing.T) {
 func TestSidecarsQuotaWithoutRoom(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "quota"
-	w.injected(ns)
-	w.apply(
-		manifest{kind: "Deployment", name: "surges", namespace: ns, replicas: 2}.String(),
-		manifest{kind: "Deployment", name: "fits", namespace: ns, replicas: 2, spec: "strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}"}.String(),
+	w.InjectedNamespace(ns)
+	w.Apply(
+		manifest{Kind: "Deployment", Name: "surges", Namespace: ns, Replicas: 2}.String(),
+		manifest{Kind: "Deployment", Name: "fits", Namespace: ns, Replicas: 2, Spec: "strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}"}.String(),
 		`apiVersion: v1
 kind: ResourceQuota
 metadata: {name: full, namespace: quota}
 spec: {hard: {pods: "4"}}`,
 	)
-	w.ready(ns, 4)
-	w.eventually("the quota's status", func() string {
-		if used := w.kubectl("-n", ns, "get", "resourcequota", "full", "-o", "jsonpath={.status.used.pods}"); used != "4" {
+	w.AwaitReady(ns, 4)
+	w.Eventually("the quota's status", func() string {
+		if used := w.RunKubectl("-n", ns, "get", "resourcequota", "full", "-o", "jsonpath={.status.used.pods}"); used != "4" {
 			return "used is " + used
 		}
 		return ""
 	})
-	w.inject(newer)
-	r := w.must(0, "sidecars", "-n", ns, "--yes", "-o", "json").json(t)
-	if item := r.find(t, "Deployment", "surges"); item.How != "none" || item.Impact != "refused" || !strings.Contains(item.Held, "maxUnavailable") {
+	w.Inject(newer)
+	r := w.Must(0, "sidecars", "-n", ns, "--yes", "-o", "json").JSON(t)
+	if item := r.Find(t, "Deployment", "surges"); item.How != "none" || item.Impact != "refused" || !strings.Contains(item.Held, "maxUnavailable") {
 		t.Errorf("surges: %+v", item)
 	}
-	w.wantProxies(ns, "surges", map[string]int{older: 2})
-	w.wantProxies(ns, "fits", map[string]int{newer: 2})
+	w.WantProxies(ns, "surges", map[string]int{older: 2})
+	w.WantProxies(ns, "fits", map[string]int{newer: 2})
 }
 
 // Wrong input gets one clear line and the right exit code.
 func TestSidecarsBadInput(t *testing.T) {
 	w := sharedCluster(t)
-	w.namespace("plain", nil)
+	w.MakeNamespace("plain", nil)
 	for _, c := range []struct {
 		name string
 		code int
@@ -395,11 +445,13 @@ func TestSidecarsBadInput(t *testing.T) {
 		{"unknown flag", 2, "unknown flag: --nope", []string{"--nope"}},
 		{"selector", 2, "-l", []string{"-l", "a=b=c"}},
 		{"soak without canary", 2, "--soak needs --canary", []string{"--soak", "1s"}},
+		{"canary that nobody watches", 2, "--canary and --wait=false exclude each other", []string{"--canary", "1", "--soak", "1s", "--wait=false"}},
+		{"undo that nobody watches", 2, "--on-failure undo and --wait=false exclude each other", []string{"--on-failure", "undo", "--wait=false"}},
 		{"output", 2, "-o is", []string{"-o", "xml"}},
 		{"server that does not answer", 1, "does not answer", []string{"--server", "https://127.0.0.1:1", "-n", "plain"}},
 		{"context that is not there", 1, "nowhere", []string{"--context", "nowhere"}},
 	} {
-		o := w.run(append([]string{"sidecars", "--yes"}, c.args...)...)
+		o := w.Run(append([]string{"sidecars", "--yes"}, c.args...)...)
 		if o.Code != c.code || !strings.Contains(o.Stderr, c.says) {
 			t.Errorf("%s: want exit code %d and %q\n%s", c.name, c.code, c.says, o)
 		}
@@ -407,8 +459,8 @@ func TestSidecarsBadInput(t *testing.T) {
 			t.Errorf("%s: %d lines instead of one\n%s", c.name, lines, o)
 		}
 	}
-	w.kubeconfig = "/dev/null"
-	if o := w.run("sidecars", "--yes"); o.Code != 1 || !strings.Contains(o.Stderr, "no kubeconfig") {
+	w.OtherKubeconfig = "/dev/null"
+	if o := w.Run("sidecars", "--yes"); o.Code != 1 || !strings.Contains(o.Stderr, "no kubeconfig") {
 		t.Errorf("without a kubeconfig: %s", o)
 	}
 }
@@ -417,12 +469,12 @@ func TestSidecarsBadInput(t *testing.T) {
 func TestSidecarsNeedsYesWithoutATerminal(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "noyes"
-	w.injected(ns)
-	w.apply(manifest{kind: "Deployment", name: "web", namespace: ns, replicas: 1}.String())
-	w.ready(ns, 1)
-	w.inject(newer)
-	if o := w.run("sidecars", "-n", ns); o.Code != 2 || !strings.Contains(o.Stderr, "--yes") {
+	w.InjectedNamespace(ns)
+	w.Apply(manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 1}.String())
+	w.AwaitReady(ns, 1)
+	w.Inject(newer)
+	if o := w.Run("sidecars", "-n", ns); o.Code != 2 || !strings.Contains(o.Stderr, "--yes") {
 		t.Errorf("want exit code 2 and --yes named: %s", o)
 	}
-	w.wantProxies(ns, "web", map[string]int{older: 1})
+	w.WantProxies(ns, "web", map[string]int{older: 1})
 }

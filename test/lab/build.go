@@ -51,7 +51,7 @@ func Build(ctx context.Context, log io.Writer) (Parts, error) {
 	total := len(list) + len(istioSources)
 	began := time.Now()
 	if !complete(parts) {
-		fmt.Fprintf(log, "lab: building %d parts into %s (the first time takes 7 to 15 minutes)\n", total, dir)
+		fmt.Fprintf(log, "lab: building %d parts into %s (the first time takes 7 to 20 minutes)\n", total, dir)
 	}
 	for i, p := range list {
 		if err := buildPart(ctx, log, source, parts, p, fmt.Sprintf("part %d of %d", i+1, total)); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -55,24 +56,43 @@ func (c *Cluster) FailPods(ctx context.Context, f Failing) (restore func(context
 	}, nil
 }
 
-// wakePods touches the pods that failed, because kwok looks at a pod again only when it changes.
+// wakePods touches the pods that failed, because kwok looks at a pod again only when it changes; again and again until
+// they are ready, because it may not know yet that the stage is gone, but not for long: a pod may have other reasons.
 func (c *Cluster) wakePods(ctx context.Context, f Failing) error {
+	for range 10 {
+		left, err := c.wakeOnce(ctx, f)
+		if err != nil || left == 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waking the pods that failed: %w", ctx.Err())
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// wakeOnce touches the pods that are not ready, and says how many there were.
+func (c *Cluster) wakeOnce(ctx context.Context, f Failing) (int, error) {
 	pods, err := c.client.CoreV1().Pods(f.Namespace).List(ctx, metav1.ListOptions{
 		LabelSelector: labels.SelectorFromSet(f.Labels).String(),
 	})
 	if err != nil {
-		return fmt.Errorf("listing the pods that failed: %w", err)
+		return 0, fmt.Errorf("listing the pods that failed: %w", err)
 	}
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"lab/woken":"%d"}}}`, time.Now().UnixNano())
+	left := 0
 	for _, p := range pods.Items {
-		if podReady(&p) {
+		if podReady(&p) || p.DeletionTimestamp != nil || p.Spec.NodeName == "" {
 			continue
 		}
-		if _, err := c.client.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
-			return fmt.Errorf("waking the pod %s/%s: %w", p.Namespace, p.Name, err)
+		left++
+		if _, err := c.client.CoreV1().Pods(p.Namespace).Patch(ctx, p.Name, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			return left, fmt.Errorf("waking the pod %s/%s: %w", p.Namespace, p.Name, err)
 		}
 	}
-	return nil
+	return left, nil
 }
 
 func (f Failing) expressions() []any {

@@ -1,0 +1,46 @@
+package sidecars
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
+
+// Whoever reads how a run ended has the pod, the reason, the way back and the
+// way on.
+func TestVerdictNamesTheWayBack(t *testing.T) {
+	const undo = "kubectl rollout undo deployment/web -n shop"
+	for _, tc := range []struct {
+		name    string
+		kind    string
+		outcome rollout.Outcome
+		sent    bool
+		says    string
+		wayBack bool
+	}{
+		{"its pods do not come up", workload.Deployment, rollout.Failed, true, "the same command goes on", true},
+		{"time ran out", workload.Deployment, rollout.TimedOut, true, "the same command goes on", true},
+		{"its pods are not as promised", workload.Deployment, rollout.NotConverged, true, "the same command with --force", true},
+		{"nothing was written", workload.Deployment, rollout.Failed, false, "the same command goes on", false},
+		{"it is back already", workload.Deployment, rollout.Undone, true, "the same command goes on", false},
+		{"someone took it back", workload.Deployment, rollout.Reverted, true, "the same command goes on", false},
+		{"kubectl cannot take it back", workload.ReplicaSet, rollout.Failed, true, "the same command goes on", false},
+	} {
+		r := &Result{Counts: map[string]int{}, Workloads: []rollout.Result{{
+			Ref: workload.Ref{Kind: tc.kind, Namespace: "shop", Name: "web"}, Outcome: tc.outcome, Sent: tc.sent,
+			Message: "pod web-1: ImagePullBackOff", OutOfTime: tc.outcome == rollout.TimedOut,
+		}}}
+		err := r.verdict(true)
+		if err == nil || !strings.Contains(err.Error(), "pod web-1: ImagePullBackOff") || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), undo) != tc.wayBack {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		var stopped *gate.Stopped
+		if errors.As(err, &stopped) == (tc.outcome == rollout.TimedOut) {
+			t.Errorf("%s: %T", tc.name, err)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/test/e2e/clustertest"
+)
+
+// documentSchema gives a schema that stands in docs.
+func documentSchema(t *testing.T, name string) *jsonschema.Schema {
+	t.Helper()
+	s, err := jsonschema.NewCompiler().Compile(filepath.Join("..", "..", "docs", "schemas", name+".schema.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// wantValid fails the test where a document is not as its schema says.
+func wantValid(t *testing.T, s *jsonschema.Schema, document string) {
+	t.Helper()
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(document))
+	if err != nil {
+		t.Errorf("%v in %s", err, document)
+		return
+	}
+	if err := s.Validate(value); err != nil {
+		t.Errorf("%v\n%s", err, document)
+	}
+}
+
+// event is a line of --events, as far as the tests read it.
+type event struct {
+	APIVersion, Time, Step, Event, Message, Error string
+	Object                                        struct{ Kind, Namespace, Name string }
+	Finished, Total                               int
+}
+
+func readEvents(t *testing.T, path string) []event {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var events []event
+	line := documentSchema(t, "event")
+	for text := range strings.Lines(string(text)) {
+		wantValid(t, line, text)
+		var e event
+		if err := json.Unmarshal([]byte(text), &e); err != nil {
+			t.Fatalf("%v in %s", err, text)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// Every event is a line of JSON, a run is framed, a second run is appended, and
+// all that is printed as JSON is as the schemas say.
+func TestEventsAndDocuments(t *testing.T) {
+	w := sharedCluster(t)
+	ns := "events"
+	w.Inject(older)
+	w.InjectedNamespace(ns)
+	w.Apply(
+		manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 2}.String(),
+		manifest{Kind: "StatefulSet", Name: "db", Namespace: ns, Replicas: 2}.String(),
+		manifest{Kind: "Deployment", Name: "down", Namespace: ns, Replicas: 1, Spec: "strategy: {type: Recreate}"}.String(),
+	)
+	w.AwaitReady(ns, 5)
+	w.Inject(newer)
+	path := filepath.Join(t.TempDir(), "events.jsonl")
+	report := documentSchema(t, "report")
+
+	if o := w.Run("sidecars", "-n", ns, "--yes", "--events", "-"); o.Code != 2 {
+		t.Errorf("standard output holds results alone: %s", o)
+	}
+	if o := w.Run("sidecars", "-n", ns, "--yes", "--events", filepath.Join(path, "nowhere")); o.Code != 1 || w.Proxies(ns, "web")[older] != 2 {
+		t.Errorf("a file that cannot be written is told of before anything changes: %s", o)
+	}
+	o := w.Must(0, "sidecars", "-n", ns, "--dry-run", "--events", path, "-o", "json")
+	wantValid(t, report, o.Stdout)
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a dry run wrote events")
+	}
+
+	o = w.Must(0, "sidecars", "-n", ns, "--yes", "--events", path, "-o", "json")
+	wantValid(t, report, o.Stdout)
+	var document struct {
+		APIVersion string
+		Plan       struct{ Workloads []struct{ Name string } }
+		Result     struct{ Counts map[string]int }
+		Left       []struct{ Name string }
+	}
+	if err := json.Unmarshal([]byte(o.Stdout), &document); err != nil {
+		t.Fatal(err)
+	}
+	if document.APIVersion != "istio-upgrade/v1" || len(document.Plan.Workloads) != 3 || document.Result.Counts["done"] != 2 || len(document.Left) != 1 {
+		t.Errorf("plan, result and what is left: %+v", document)
+	}
+	info, err := os.Stat(path)
+	w.Check(err)
+	if info.Mode().Perm() != 0o600 {
+		t.Errorf("the file may be read by others: %s", info.Mode())
+	}
+	events := readEvents(t, path)
+	seen := map[string]int{}
+	for _, e := range events {
+		seen[e.Event+" "+e.Object.Name]++
+	}
+	for _, want := range []string{"run-started ", "step-started ", "planned web", "planned db", "started web", "done web", "done db", "step-finished ", "run-finished "} {
+		if seen[want] != 1 {
+			t.Errorf("%d times %q in %v", seen[want], want, seen)
+		}
+	}
+	if first, last := events[0], events[len(events)-1]; first.Event != "run-started" || last.Event != "run-finished" || last.Error != "" {
+		t.Errorf("a run from %+v to %+v", first, last)
+	}
+
+	// A run that fails says so in its last line, after what was there before.
+	o = w.Must(0, "sidecars", "-n", ns, "--yes", "--allow-downtime", "--events", path)
+	if again := readEvents(t, path); len(again) <= len(events) || again[0] != events[0] {
+		t.Errorf("the second run is not appended: %d and %d lines\n%s", len(events), len(again), o)
+	}
+
+	wantValid(t, documentSchema(t, "status"), w.Must(0, "status", "-n", ns, "-o", "json").Stdout)
+	wantValid(t, documentSchema(t, "check"), w.Run("check", "-n", ns, "--tag", newer, "--charts", clustertest.Parts.PackagedCharts(), "-o", "json").Stdout)
+	wantValid(t, documentSchema(t, "version"), w.Must(0, "version", "--tag", newer, "--charts", clustertest.Parts.PackagedCharts(), "-o", "json").Stdout)
+	for _, step := range []string{"crds", "control-plane"} {
+		wantValid(t, report, w.Run(step, "--tag", newer, "--charts", clustertest.Parts.PackagedCharts(), "--dry-run", "-o", "json").Stdout)
+	}
+	wantValid(t, report, w.Must(0, "all", "--tag", newer, "-n", ns, "--dry-run", "--charts", clustertest.Parts.PackagedCharts(), "-o", "json").Stdout)
+}

@@ -1,0 +1,3 @@
+module github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/tools/picture
+
+go 1.26.0
