@@ -52,6 +52,7 @@ type run struct {
 	strayed  bool
 	warned   bool      // it was told what it may fail by
 	starved  bool      // a quota has no room for it
+	fed      bool      // pods of it were made all the same
 	freeing  time.Time // when others were last seen to make some
 	err      error     // of its change, or of taking it back
 }

@@ -14,8 +14,8 @@ import (
 func (e *Engine) look(ctx context.Context, r *run) {
 	v := e.feed.see(r.Ref)
 	now := time.Now()
-	if r.starved && e.makesRoom(r, now) {
-		r.freeing, r.progress = now, now
+	if r.starved {
+		r.room(e.makesRoom(r, now), now)
 	}
 	v.Freeing = r.freeing
 	j := judge(&r.Move, r.start, v, e.Options.Patience, now)
@@ -24,8 +24,7 @@ func (e *Engine) look(ctx context.Context, r *run) {
 	if v.W != nil {
 		print.Available, print.Generation = v.W.Status.Available, v.W.Status.ObservedGeneration
 	}
-	if print != r.print {
-		r.print, r.progress, r.warned = print, now, false
+	if r.gotOn(print, now) {
 		e.feed.gotOn(r.Ref)
 	}
 	switch j.State {
@@ -55,6 +54,30 @@ func (e *Engine) look(ctx context.Context, r *run) {
 			r.warned = true
 			e.Emit(progress.Event{Kind: progress.Waiting, Object: object(r.Ref), Message: j.Blocked.Text})
 		}
+	}
+}
+
+// gotOn says whether a workload got on since it was last looked at.
+func (r *run) gotOn(print fingerprint, now time.Time) bool {
+	if print == r.print {
+		return false
+	}
+	r.fed = r.fed || r.starved && print.Updated > r.print.Updated
+	r.print, r.progress, r.warned = print, now, false
+	return true
+}
+
+// room notes when there was last a prospect of room in the quota that a workload
+// is short of. One of which pods were made all the same lives on what its own
+// old pods leave: only the controller's next attempt is waited for, and how long
+// that takes cannot be seen from here, since its steps double with each refusal.
+// That is no progress, so the timeout holds.
+func (r *run) room(others bool, now time.Time) {
+	switch {
+	case others:
+		r.freeing, r.progress = now, now
+	case r.fed:
+		r.freeing = now
 	}
 }
 

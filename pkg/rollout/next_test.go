@@ -132,6 +132,34 @@ func TestNothingStartsWhereAQuotaIsFull(t *testing.T) {
 	}
 }
 
+// A rollout that a quota lets through pod by pod is not given up between two of
+// them, however long its controller takes to try again; the timeout ends it.
+func TestRoomOfItsOwn(t *testing.T) {
+	for _, tc := range []struct {
+		name             string
+		starved          bool
+		updated          int32 // of pods, when the workload got on; it was 1
+		others           bool
+		freeing, extends bool
+	}{
+		{"refused from the start", true, 1, false, false, false},
+		{"a pod was made all the same", true, 2, false, true, false},
+		{"a pod was made before it was refused", false, 2, false, false, false},
+		{"others move", true, 1, true, true, true},
+	} {
+		r := &run{starved: tc.starved, print: fingerprint{Updated: 1, Ready: 4}, progress: noon}
+		if !r.gotOn(fingerprint{Updated: tc.updated, Ready: 5}, noon.Add(time.Second)) {
+			t.Errorf("%s: it did not get on", tc.name)
+		}
+		r.starved = true
+		later := noon.Add(time.Minute)
+		r.room(tc.others, later)
+		if r.freeing.Equal(later) != tc.freeing || r.progress.Equal(later) != tc.extends {
+			t.Errorf("%s: room at %s, progress at %s", tc.name, r.freeing, r.progress)
+		}
+	}
+}
+
 // TestNext plays whole runs: each round ends all that moves, and names what
 // starts next.
 func TestNext(t *testing.T) {
