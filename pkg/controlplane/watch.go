@@ -13,7 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/informers"
+	appsinformers "k8s.io/client-go/informers/apps/v1"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
@@ -167,17 +168,14 @@ func (w watcher) get(ctx context.Context, ref workload.Ref) (*workload.Workload,
 // watch feeds two stores, of the workload and of its pods, and wakes at every
 // change.
 func (w watcher) watch(ctx context.Context, ref workload.Ref, selector string, wake chan<- struct{}) (objects, pods cache.Store, err error) {
-	one := informers.NewSharedInformerFactoryWithOptions(w.c.Kube, 0, informers.WithNamespace(ref.Namespace),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
-			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", ref.Name).String()
-		}))
-	its := informers.NewSharedInformerFactoryWithOptions(w.c.Kube, 0, informers.WithNamespace(ref.Namespace),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = selector }))
-	object := one.Apps().V1().Deployments().Informer()
-	if ref.Kind == workload.DaemonSet {
-		object = one.Apps().V1().DaemonSets().Informer()
+	its := func(o *metav1.ListOptions) {
+		o.FieldSelector = fields.OneTermEqualSelector("metadata.name", ref.Name).String()
 	}
-	podInformer := its.Core().V1().Pods().Informer()
+	object := appsinformers.NewFilteredDeploymentInformer(w.c.Kube, ref.Namespace, 0, cache.Indexers{}, its)
+	if ref.Kind == workload.DaemonSet {
+		object = appsinformers.NewFilteredDaemonSetInformer(w.c.Kube, ref.Namespace, 0, cache.Indexers{}, its)
+	}
+	podInformer := coreinformers.NewFilteredPodInformer(w.c.Kube, ref.Namespace, 0, cache.Indexers{}, func(o *metav1.ListOptions) { o.LabelSelector = selector })
 	poke := func() {
 		select {
 		case wake <- struct{}{}:
@@ -191,9 +189,8 @@ func (w watcher) watch(ctx context.Context, ref workload.Ref, selector string, w
 		if _, err := informer.AddEventHandler(handler); err != nil {
 			return nil, nil, fmt.Errorf("watch %s: %w", ref.In(), err)
 		}
+		go informer.RunWithContext(ctx)
 	}
-	one.Start(ctx.Done())
-	its.Start(ctx.Done())
 	if !cache.WaitForCacheSync(ctx.Done(), object.HasSynced, podInformer.HasSynced) {
 		return nil, nil, ctx.Err()
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/client-go/informers"
+	discoveryinformers "k8s.io/client-go/informers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
@@ -19,9 +19,9 @@ import (
 // kube-proxy does: an endpoint is ready unless its condition says otherwise
 // (discovery.k8s.io/v1, EndpointConditions).
 type Endpoints struct {
-	now  func() time.Time
-	stop context.CancelFunc
-	wait []func()
+	now     func() time.Time
+	stop    context.CancelFunc
+	running sync.WaitGroup
 
 	mu       sync.Mutex
 	services map[string]*watched
@@ -91,8 +91,7 @@ func WatchEndpoints(ctx context.Context, c *cluster.Cluster, namespaces []string
 }
 
 func (e *Endpoints) watch(ctx context.Context, c *cluster.Cluster, scope string, wanted map[string]bool) error {
-	factory := informers.NewSharedInformerFactoryWithOptions(c.Kube, 0, informers.WithNamespace(scope))
-	informer := factory.Discovery().V1().EndpointSlices().Informer()
+	informer := discoveryinformers.NewEndpointSliceInformer(c.Kube, scope, 0, cache.Indexers{})
 	see := func(obj any, gone bool) {
 		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = tombstone.Obj
@@ -109,8 +108,7 @@ func (e *Endpoints) watch(ctx context.Context, c *cluster.Cluster, scope string,
 	if err != nil {
 		return fmt.Errorf("watch endpoints: %w", err)
 	}
-	factory.Start(ctx.Done())
-	e.wait = append(e.wait, factory.Shutdown)
+	e.running.Go(func() { informer.RunWithContext(ctx) })
 	if !cache.WaitForCacheSync(ctx.Done(), handle.HasSynced) {
 		return context.Cause(ctx)
 	}
@@ -162,9 +160,7 @@ func (s *watched) ready() int {
 // in order of their names.
 func (e *Endpoints) Stop() []Service {
 	e.stop()
-	for _, wait := range e.wait {
-		wait()
-	}
+	e.running.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	list := []Service{}

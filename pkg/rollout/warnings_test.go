@@ -128,7 +128,7 @@ func TestNoteOnlyWhatIsNew(t *testing.T) {
 func watchesOf(t *testing.T, refs ...workload.Ref) *watches {
 	t.Helper()
 	w := &watches{feed: feedOf(refs...), warnings: map[workload.Ref]map[types.UID]warning{}}
-	w.pods = cache.NewSharedIndexInformer(nil, &corev1.Pod{}, 0, cache.Indexers{byOwner: podOwners, cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
+	w.pods = cache.NewSharedIndexInformer(nil, &corev1.Pod{}, 0, podIndexers)
 	return w
 }
 

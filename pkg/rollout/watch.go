@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,7 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic/dynamicinformer"
-	"k8s.io/client-go/informers"
+	appsinformers "k8s.io/client-go/informers/apps/v1"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	"k8s.io/client-go/informers/internalinterfaces"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
@@ -39,19 +43,17 @@ type watches struct {
 
 const byOwner = "owner"
 
+// podIndexers find the pods of a workload and those of a namespace.
+var podIndexers = cache.Indexers{byOwner: podOwners, cache.NamespaceIndex: cache.MetaNamespaceIndexFunc}
+
 // newWatches prepares the watches of a namespace, or of all where it is "".
 func newWatches(c *cluster.Cluster, namespace string, kinds []string, f *feed) (*watches, error) {
 	w := &watches{
 		feed: f, namespace: namespace, kinds: map[string]cache.SharedIndexInformer{},
 		denied: make(chan error, 1), warnings: map[workload.Ref]map[types.UID]warning{},
 	}
-	objects := informers.NewSharedInformerFactoryWithOptions(c.Kube, 0,
-		informers.WithNamespace(namespace), informers.WithTransform(w.slim))
-	events := informers.NewSharedInformerFactoryWithOptions(c.Kube, 0,
-		informers.WithNamespace(namespace), informers.WithTransform(w.slim),
-		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.FieldSelector = "type=" + corev1.EventTypeWarning }))
 	for _, kind := range kinds {
-		informer, err := w.kindInformer(c, objects, kind)
+		informer, err := w.kindInformer(c, kind)
 		if err != nil {
 			return nil, err
 		}
@@ -60,10 +62,7 @@ func newWatches(c *cluster.Cluster, namespace string, kinds []string, f *feed) (
 			return nil, err
 		}
 	}
-	w.pods = objects.Core().V1().Pods().Informer()
-	if err := w.pods.AddIndexers(cache.Indexers{byOwner: podOwners}); err != nil {
-		return nil, fmt.Errorf("index the pods of %s: %w", w.where(), err)
-	}
+	w.pods = coreinformers.NewPodInformer(c.Kube, namespace, 0, podIndexers)
 	if err := w.add(w.pods, handler(func(obj any) {
 		if pod, ok := obj.(*corev1.Pod); ok {
 			for _, ref := range refsOf(pod) {
@@ -73,29 +72,32 @@ func newWatches(c *cluster.Cluster, namespace string, kinds []string, f *feed) (
 	})); err != nil {
 		return nil, err
 	}
-	return w, w.addEvents(events.Core().V1().Events().Informer())
+	return w, w.addEvents(coreinformers.NewFilteredEventInformer(c.Kube, namespace, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
+		o.FieldSelector = "type=" + corev1.EventTypeWarning
+	}))
+}
+
+// typed are the watches of the kinds that client-go knows, one by one: its
+// factory of all informers would be a tenth of the binary.
+var typed = map[string]func(kubernetes.Interface, string, time.Duration, cache.Indexers, internalinterfaces.TweakListOptionsFunc) cache.SharedIndexInformer{
+	workload.Deployment:            appsinformers.NewFilteredDeploymentInformer,
+	workload.StatefulSet:           appsinformers.NewFilteredStatefulSetInformer,
+	workload.DaemonSet:             appsinformers.NewFilteredDaemonSetInformer,
+	workload.ReplicaSet:            appsinformers.NewFilteredReplicaSetInformer,
+	workload.ReplicationController: coreinformers.NewFilteredReplicationControllerInformer,
 }
 
 // kindInformer gives the watch of a kind: a typed one, or a dynamic one for
 // custom resources.
-func (w *watches) kindInformer(c *cluster.Cluster, f informers.SharedInformerFactory, kind string) (cache.SharedIndexInformer, error) {
+func (w *watches) kindInformer(c *cluster.Cluster, kind string) (cache.SharedIndexInformer, error) {
 	resource, ok := workload.Resources[kind]
 	if !ok {
 		return nil, fmt.Errorf("a %s cannot be watched", kind)
 	}
-	switch kind {
-	case workload.Rollout, workload.DeploymentConfig:
-		informer := dynamicinformer.NewFilteredDynamicInformer(c.Dynamic, resource, w.namespace, 0, cache.Indexers{}, nil).Informer()
-		if err := informer.SetTransform(w.slim); err != nil {
-			return nil, fmt.Errorf("watch %s: %w", resource.Resource, err)
-		}
-		return informer, nil
+	if watch := typed[kind]; watch != nil {
+		return watch(c.Kube, w.namespace, 0, cache.Indexers{}, nil), nil
 	}
-	generic, err := f.ForResource(resource)
-	if err != nil {
-		return nil, fmt.Errorf("watch %s: %w", resource.Resource, err)
-	}
-	return generic.Informer(), nil
+	return dynamicinformer.NewFilteredDynamicInformer(c.Dynamic, resource, w.namespace, 0, cache.Indexers{}, nil).Informer(), nil
 }
 
 // workloadHandler tells the feed of changed workloads, and of new ones.
@@ -151,6 +153,9 @@ func last(obj any) any {
 }
 
 func (w *watches) add(informer cache.SharedIndexInformer, handle cache.ResourceEventHandler) error {
+	if err := informer.SetTransform(w.slim); err != nil {
+		return fmt.Errorf("watch %s: %w", w.where(), err)
+	}
 	registration, err := informer.AddEventHandler(handle)
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", w.where(), err)
@@ -177,6 +182,9 @@ func (w *watches) addEvents(informer cache.SharedIndexInformer) error {
 				w.feed.changed(ref)
 			}
 		}
+	}
+	if err := informer.SetTransform(w.slim); err != nil {
+		return fmt.Errorf("watch %s: %w", w.where(), err)
 	}
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(obj any, first bool) {
