@@ -146,7 +146,7 @@ func (a *applier) proxiesBack(ctx context.Context, p *RollbackPlan, o RollbackOp
 	if count == 0 || o.Force {
 		return nil
 	}
-	return &gate.Stopped{Reason: fmt.Sprintf("%d proxies are still newer than %s (the newest %s): %s; move them and run the command again, or give --force",
+	return &gate.Stopped{Reason: fmt.Sprintf("%d proxies are still newer than %s (the newest %s): %s; run the command again with --allow-downtime where their own strategy is what held them, move them otherwise, or give --force",
 		count, p.To, newest, named(pods, count))}
 }
 

@@ -33,6 +33,7 @@ type rollbackOptions struct {
 	to             int
 	proxiesFirst   bool
 	recoverPending bool
+	allowDowntime  bool
 }
 
 func newRollbackCommand(s *session) *cobra.Command {
@@ -67,6 +68,7 @@ stay as they are.
 	flags.StringVar(&o.revision, "revision", "", "Revision, or tag of one, where there are several control planes")
 	flags.IntVar(&o.to, "to", 0, "Revision of the control plane's Helm release to go back to (default the newest good one of another version)")
 	flags.BoolVar(&o.proxiesFirst, "proxies-first", false, "Give all workloads the former proxy before the control plane goes back")
+	flags.BoolVar(&o.allowDowntime, "allow-downtime", false, "Also move workloads whose own strategy allows that no pod is ready")
 	flags.BoolVar(&o.recoverPending, "recover", false, "Go on from a release that a killed run left pending")
 	return cmd
 }
@@ -128,7 +130,7 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 func (o *rollbackOptions) workloads(c *cluster.Cluster, plan *controlplane.RollbackPlan) sidecars.Options {
 	flags := workloadFlags{
 		all: true, maxParallel: 10, maxFailures: 1,
-		onFailure: string(rollout.Halt), restartWith: string(sidecars.RestartByAnnotation),
+		onFailure: string(rollout.Halt), restartWith: string(sidecars.RestartByAnnotation), allowDowntime: o.allowDowntime,
 	}
 	options := flags.options(o.session, c, &o.changeFlags, nil)
 	options.Revision = plan.Revision

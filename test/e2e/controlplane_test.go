@@ -239,8 +239,14 @@ func rollbackThere(w *world) {
 	w.Want(o, "they would be newer than a control plane of "+older, "shop/web-", "rollback --proxies-first")
 	w.rightsBeforeTheInjector()
 	ran := w.images("istiod")
-	o = w.Must(0, "rollback", "--proxies-first", "--yes")
-	w.Want(o, "Expected of the workloads", "deployment/web", "deployment/gw", newer+" → "+older, "no impact")
+	// What would be down stays, and nothing goes back below it.
+	w.Apply(manifest{Kind: "Deployment", Name: "one", Namespace: "shop", Replicas: 1, Spec: "strategy: {type: Recreate}"}.String())
+	w.AwaitReady("shop", 3)
+	o = w.Must(3, "rollback", "--proxies-first", "--yes")
+	w.Want(o, "Expected of the workloads", "deployment/web", "deployment/gw", newer+" → "+older, "no impact", "shop/one-", "--allow-downtime")
+	w.WantProxies("shop", "one", map[string]int{newer: 1})
+	w.Must(0, "rollback", "--proxies-first", "--allow-downtime", "--yes")
+	w.WantProxies("shop", "one", map[string]int{older: 1})
 	if now := w.images("istiod"); !slices.Equal(now, ran) { // both have run before
 		w.T.Errorf("images of istiod were %v, and with those in between %v", ran, now)
 	}
