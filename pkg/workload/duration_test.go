@@ -11,6 +11,7 @@ import (
 func TestDuration(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
+		kind     string
 		desired  int32
 		strategy Strategy
 		minReady time.Duration
@@ -24,8 +25,10 @@ func TestDuration(t *testing.T) {
 		{name: "part of a StatefulSet", desired: 4, strategy: Strategy{MaxUnavailable: 1, Partition: 3}, want: 3 * time.Second},
 		{name: "evicted", desired: 3, strategy: Strategy{Type: OnDelete}, want: 9 * time.Second},
 		{name: "each must have been ready for a while", desired: 2, strategy: Strategy{MaxUnavailable: 1}, minReady: 10 * time.Second, want: 26 * time.Second},
+		{name: "a Rollout's pods are evicted, no surge is made", kind: Rollout, desired: 4, strategy: Strategy{MaxSurge: 4}, want: 12 * time.Second},
+		{name: "as many as it lets be unavailable", kind: Rollout, desired: 4, strategy: Strategy{MaxSurge: 1, MaxUnavailable: 2}, want: 6 * time.Second},
 	} {
-		w := &Workload{Desired: tc.desired, Strategy: tc.strategy, MinReady: tc.minReady}
+		w := &Workload{Ref: Ref{Kind: tc.kind}, Desired: tc.desired, Strategy: tc.strategy, MinReady: tc.minReady}
 		if got := w.Duration(3 * time.Second); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
