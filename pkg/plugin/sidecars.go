@@ -215,7 +215,7 @@ func sidecarsAction(ctx context.Context, c *cluster.Cluster, options sidecars.Op
 		return action{}, gate.BadInputf("no workload that has or should have a proxy bears the labels %s in %s: -l goes by the labels of the workload itself, not of its pods", options.Selector, plan.Scope)
 	}
 	if len(plan.Items) == 0 && options.Namespace != "" {
-		return action{}, gate.BadInputf("no webhook injects into namespace %s and no pod there has a proxy: label it for injection, or choose another with -n or -A", options.Namespace)
+		return action{}, gate.BadInputf("no workload of namespace %s has a proxy, and no webhook injects any: label the namespace for injection, or choose another with -n or -A", options.Namespace)
 	}
 	if err := plan.CheckRights(ctx, c); err != nil {
 		return action{}, err

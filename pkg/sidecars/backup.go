@@ -118,7 +118,7 @@ func keepAll(folder string, objects []kept, emit progress.Emitter) error {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return fmt.Errorf("nothing was changed: %w", err)
+		return fmt.Errorf("no workload was changed: %w", err)
 	}
 	objects = slices.DeleteFunc(objects, func(k kept) bool { return *k.file == "" })
 	if len(objects) > 0 {
