@@ -316,6 +316,9 @@ func TestCorpus(t *testing.T) {
 	for _, release := range sortedKeys(total) {
 		t.Logf("%-12s %3d of %3d pairs restored, %d unknowable", release, restored[release], total[release], excused[release])
 	}
+	if len(total) == 1 {
+		return // a clone alone has the newest release only, which may well restore what others do not
+	}
 	for name := range unknowable {
 		if !used[name] && !slices.ContainsFunc(pairs, func(p pair) bool { return p.name == name }) {
 			continue // of a release that is not here
