@@ -146,6 +146,7 @@ func run(ctx context.Context) (err error) {
 		b.say("line %d of %d: %s (%s)", i+1, len(wanted), l.name, l.what)
 		if err := b.one(ctx, l); err != nil {
 			if ctx.Err() != nil {
+				fmt.Println(b.report.markdown()) // what is measured is not lost
 				return err
 			}
 			// The other lines are worth having all the same.

@@ -177,7 +177,7 @@ func (b *bench) rest(ctx context.Context, f fleet) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	tick := time.NewTicker(300 * time.Millisecond)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		missing, err := f.unrest(ctx, kube)
