@@ -92,10 +92,17 @@ func (e *Engine) evict(ctx context.Context, pod *corev1.Pod) error {
 	return err
 }
 
+// troubled says whether something is wrong with a rollout: its controller says
+// so, or a pod of it.
+func troubled(v sight) bool {
+	return v.W.Status.FailureMessage != "" || v.W.Status.DeadlineExceeded ||
+		slices.ContainsFunc(v.Pods, func(pod *corev1.Pod) bool { return workload.Trouble(pod) != "" })
+}
+
 // stuck says whether a rollout does not get on by itself: a pod in trouble, pods
 // that could not be made and are tried again only after a long back-off.
 func stuck(v sight) bool {
-	if v.W.Status.FailureMessage != "" || v.W.Status.DeadlineExceeded {
+	if troubled(v) {
 		return true
 	}
 	// Where a pod takes the place of another, that one has to end before.
@@ -104,9 +111,6 @@ func stuck(v sight) bool {
 	for _, pod := range v.Pods {
 		if pod.DeletionTimestamp == nil || waits {
 			there++
-		}
-		if workload.Trouble(pod) != "" {
-			return true
 		}
 	}
 	return there < v.W.Desired

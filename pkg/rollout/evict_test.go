@@ -61,6 +61,61 @@ func TestStuck(t *testing.T) {
 	}
 }
 
+// What ends by itself is waited for before a workload is passed over for good.
+func TestPasses(t *testing.T) {
+	rolling := []*corev1.Pod{pod("a", newImage), pod("b", oldImage)}
+	for _, tc := range []struct {
+		name string
+		v    sight
+		want bool
+	}{
+		{"a rollout", sight{W: deployment(halfway), Pods: rolling}, true},
+		{"one that its controller has not seen", sight{W: deployment(func(w *workload.Workload) { w.Status.ObservedGeneration = 4 }), Pods: rolling}, true},
+		{"a restart", sight{W: deployment(func(w *workload.Workload) { w.RestartAt = "now" }), Pods: rolling}, true},
+		{"ready, and not for long enough", sight{W: deployment(func(w *workload.Workload) { w.Status.Available = 1 }), Pods: rolling}, true},
+		{"a rollout whose pod crashes", sight{W: deployment(halfway), Pods: []*corev1.Pod{pod("a", newImage, crashing)}}, false},
+		{"a rollout whose deadline has passed", sight{W: deployment(halfway, func(w *workload.Workload) { w.Status.DeadlineExceeded = true })}, false},
+		{"unhealthy", sight{W: deployment(func(w *workload.Workload) { w.Status.Available, w.Status.Ready = 1, 1 }), Pods: rolling}, false},
+		{"paused", sight{W: deployment(halfway, func(w *workload.Workload) { w.Paused = true }), Pods: rolling}, false},
+		{"scaled to zero", sight{W: deployment(func(w *workload.Workload) { w.Desired = 0 })}, false},
+		{"at rest", sight{W: deployment(), Pods: rolling}, false},
+		{"gone", sight{}, false},
+	} {
+		if got := passes(tc.v); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
+}
+
+// One that comes with a write of its own and one that is only followed: what has
+// its pods already is done only when they are up.
+func TestBeginOfWhatHasItsPods(t *testing.T) {
+	begun := Move{Ref: deployment().Ref, Promise: promise}
+	change := func(*workload.Workload) (Change, error) { return Change{}, nil }
+	starting := sight{
+		W:    deployment(func(w *workload.Workload) { w.Status.Ready, w.Status.Available = 0, 0 }),
+		Pods: []*corev1.Pod{pod("a", newImage, unready), pod("b", newImage, crashing)},
+	}
+	up := sight{W: deployment(), Pods: []*corev1.Pod{pod("a", newImage), pod("b", newImage)}}
+	for _, tc := range []struct {
+		name   string
+		change func(*workload.Workload) (Change, error)
+		v      sight
+		want   phase
+	}{
+		{"created by us, and on its way up", nil, starting, underway},
+		{"restarted by somebody else, and up", change, up, ended},
+	} {
+		m := begun
+		m.Change = tc.change
+		e, _ := engine(Options{}, m)
+		e.begin(t.Context(), e.runs[0], tc.v)
+		if got := e.runs[0].phase; got != tc.want {
+			t.Errorf("%s: phase %d, want %d (%s)", tc.name, got, tc.want, e.runs[0].result.Message)
+		}
+	}
+}
+
 func TestObstacle(t *testing.T) {
 	changes := Move{Apply: nil, Change: func(*workload.Workload) (Change, error) { return Change{}, nil }}
 	with := func(change func(*Move)) Move {
@@ -84,6 +139,8 @@ func TestObstacle(t *testing.T) {
 		{"its controller lags behind", changes, deployment(func(w *workload.Workload) { w.Status.ObservedGeneration = 4 }), "in the middle of a rollout"},
 		{"not available", changes, deployment(func(w *workload.Workload) { w.Status.Available = 1 }), "unhealthy already: 1 of 2 pods are available"},
 		{"not ready", changes, deployment(func(w *workload.Workload) { w.Status.Ready = 0 }), "unhealthy already: 0 of 2 pods are ready"},
+		{"not ready, and given what may be the cure", with(func(m *Move) { m.Cures = true }), deployment(func(w *workload.Workload) { w.Status.Ready, w.Status.Available = 0, 0 }), ""},
+		{"not ready, and given it in the middle of a rollout", with(func(m *Move) { m.Cures = true }), deployment(halfway), "in the middle of a rollout"},
 		{"nothing to be watched", with(func(m *Move) { m.Unwatched = true }), deployment(none), ""},
 		{"only watched", Move{}, deployment(halfway), ""},
 		{"our own restart is under way", with(func(m *Move) { m.Resume = true }), deployment(halfway), ""},

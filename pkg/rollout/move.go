@@ -37,6 +37,9 @@ type Move struct {
 	// Force sends the change even where the pods are as promised already: the
 	// template may bear more than what the promise says.
 	Force bool
+	// Cures says that what is written may be what makes an unhealthy workload
+	// healthy: it is not left out for that.
+	Cures bool
 	// Resume says that the workload's last restart was ours, for the same
 	// promise, and is not complete: it is followed to its end, and begun anew
 	// where its new pods are in trouble.

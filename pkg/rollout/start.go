@@ -165,24 +165,50 @@ func obstacle(m *Move, v sight) string {
 		return "it is being restarted"
 	case w.Status.ObservedGeneration < w.Generation || !m.Evict && !complete(w, false):
 		if w.Status.Available < w.Desired && w.Status.Updated >= w.Desired {
+			if m.Cures {
+				return ""
+			}
 			return fmt.Sprintf("it is unhealthy already: %d of %d pods are available", w.Status.Available, w.Desired)
 		}
 		return "it is in the middle of a rollout"
-	case w.Status.Ready < w.Desired:
+	case w.Status.Ready < w.Desired && !m.Cures:
 		return fmt.Sprintf("it is unhealthy already: %d of %d pods are ready", w.Status.Ready, w.Desired)
 	}
 	return ""
 }
 
 // giveUp ends one of the workloads that cannot be started when nothing else
-// moves any more: nothing is left to wait for.
+// moves any more. What passes by itself is waited for, as long as it gets on.
 func (e *Engine) giveUp() *run {
+	now := time.Now()
 	for _, r := range e.runs {
-		if r.phase == waiting {
+		if r.phase != waiting {
+			continue
+		}
+		v := e.see(r)
+		if !passes(v) {
+			return r
+		}
+		s := v.W.Status
+		if r.gotOn(fingerprint{Updated: s.Updated, Ready: s.Ready, Available: s.Available, Desired: v.W.Desired, Generation: s.ObservedGeneration}, now); now.Sub(r.progress) >= e.Options.Timeout {
 			return r
 		}
 	}
 	return nil
+}
+
+// passes says whether what keeps a workload from being started ends by itself: a
+// rollout or a restart that is under way and in no trouble, or pods that have not
+// been ready for long enough.
+func passes(v sight) bool {
+	w := v.W
+	switch {
+	case w == nil || w.Deleting || w.Paused || w.Desired == 0 || troubled(v):
+		return false
+	case w.Status.ObservedGeneration < w.Generation, w.RestartAt != "" && w.RestartAt != w.RestartedAt:
+		return true
+	}
+	return !complete(w, false) && (w.Status.Updated < w.Desired || w.Status.Ready >= w.Desired)
 }
 
 // begin takes a workload's turn: it ends at once where nothing is to be done or
@@ -197,7 +223,7 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 	case why != "":
 		e.end(ctx, r, Skipped, why)
 		return
-	case r.Promise.Known && !r.Force && !r.Resume && allKept(r.Promise, v):
+	case (r.writes() || r.Evict) && r.Promise.Known && !r.Force && !r.Resume && allKept(r.Promise, v):
 		e.end(ctx, r, Done, "its pods are new already")
 		return
 	}

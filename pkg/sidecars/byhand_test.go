@@ -21,6 +21,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/inject"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
@@ -285,6 +286,7 @@ func TestRewriteReadsAgainOnConflict(t *testing.T) {
 	})
 	w := manualWorkload(workload.Deployment, nil)
 	r := &rewrite{
+		c:      &cluster.Cluster{},
 		item:   &Item{Ref: w.Ref, How: Reinject, w: w, remake: &remake{before: before, after: after, patch: patch}},
 		client: client.Resource(resource).Namespace("shop"), backup: t.TempDir(), manager: "m",
 	}
@@ -313,6 +315,51 @@ func TestRewriteReadsAgainOnConflict(t *testing.T) {
 	}
 	if image := mustTemplate(t, live).Spec.Containers[1].Image; !strings.Contains(image, "1.30.2") || live.GetAnnotations()["team"] != "other" {
 		t.Errorf("put back: %s, %v", image, live.GetAnnotations())
+	}
+}
+
+// A write whose answer was lost is known by what is there, and can be taken back.
+func TestRewriteWhoseAnswerWasLost(t *testing.T) {
+	before := object(t, injectedWeb)
+	after := before.DeepCopy()
+	containers := []any{map[string]any{"name": "app", "image": "example.com/app:1"}, map[string]any{"name": "istio-proxy", "image": "hub/proxyv2:1.31.0"}}
+	if err := unstructured.SetNestedSlice(after.Object, containers, "spec", "template", "spec", "containers"); err != nil {
+		t.Fatal(err)
+	}
+	patch, err := inject.TemplatePatch(before, after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived := after.DeepCopy()
+	arrived.SetResourceVersion("8")
+	resource, _ := resourceOf(workload.Deployment)
+	client := fake.NewSimpleDynamicClient(runtime.NewScheme(), arrived)
+	sent := 0
+	client.PrependReactor("patch", "deployments", func(clienttesting.Action) (bool, runtime.Object, error) {
+		if sent++; sent == 1 {
+			return true, nil, apierrors.NewConflict(resource.GroupResource(), "web", errors.New("moved"))
+		}
+		return false, nil, nil
+	})
+	w := manualWorkload(workload.Deployment, nil)
+	r := &rewrite{
+		c:      &cluster.Cluster{},
+		item:   &Item{Ref: w.Ref, How: Reinject, w: w, remake: &remake{before: before, after: after, patch: patch}},
+		client: client.Resource(resource).Namespace("shop"), backup: t.TempDir(), manager: "m",
+	}
+	change, _, err := r.apply(t.Context())
+	if err != nil || sent != 1 || change.Patch == nil || change.Image != "hub/proxyv2:1.31.0" {
+		t.Fatalf("sent %d times: %+v, %v", sent, change, err)
+	}
+	if err := change.TakeBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	live, err := r.client.Get(t.Context(), "web", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if image := mustTemplate(t, live).Spec.Containers[1].Image; !strings.Contains(image, "1.30.2") {
+		t.Errorf("put back: %s", image)
 	}
 }
 
@@ -352,7 +399,7 @@ func TestTakeBackLeavesWhatOthersChanged(t *testing.T) {
 		})
 		was := written.DeepCopy()
 		was.SetLabels(map[string]string{"as": "before"})
-		err := takeBack(t.Context(), client.Resource(resource).Namespace("shop"), written, "/backup/web.yaml", "m", func(live *unstructured.Unstructured) ([]byte, error) {
+		err := takeBack(t.Context(), &cluster.Cluster{}, client.Resource(resource).Namespace("shop"), written, "/backup/web.yaml", "m", func(live *unstructured.Unstructured) ([]byte, error) {
 			return wayBack(was, written, live)
 		})
 		if text := fmt.Sprint(err); got != tc.patches || tc.says == "" != (err == nil) || tc.says != "" && !strings.Contains(text, tc.says) {

@@ -189,7 +189,7 @@ func wantsSidecar(object *unstructured.Unstructured) (wanted bool, why string) {
 		return false, "its pods use the host's network"
 	case mesh.IgnoredNamespace(object.GetNamespace()):
 		return false, "nothing is injected into " + object.GetNamespace()
-	case has && (proxy.Image == autoImage || strings.HasSuffix(proxy.Image, "/"+autoImage)):
+	case has && leftToInjector(proxy.Image):
 		return false, "the webhook injects it"
 	}
 	return true, ""

@@ -35,25 +35,27 @@ func ApplyFiles(ctx context.Context, c *cluster.Cluster, p *FilesPlan, f Files, 
 			continue
 		}
 		if object.rolls() {
-			moves = append(moves, object.move(how))
+			moves = append(moves, object.move(c, how))
 			continue
 		}
-		if err := object.apply(ctx, how, o.Rollout.Timeout); err != nil {
+		if err := object.apply(ctx, c, how, o.Rollout.Timeout); err != nil {
 			return nil, fmt.Errorf("apply %s: %w", object.In(), err)
 		}
 		emit.Emit(progress.Event{Kind: progress.Done, Object: progress.Object{Kind: object.Kind, Namespace: object.Namespace, Name: object.Name}, Message: string(object.Action)})
 		if w := workloadOf(object.manifest.Object); w != nil && object.Action == Created && w.Desired > 0 && o.Rollout.Wait {
-			moves = append(moves, rollout.Move{Ref: object.Ref, Promise: object.promise(w)})
+			moves = append(moves, rollout.Move{Ref: object.Ref, Promise: promiseOf(w)})
 		}
 	}
 	return run(ctx, c, moves, o, emit)
 }
 
 // apply applies an object that makes nothing roll.
-func (f *FileObject) apply(ctx context.Context, how applier, limit time.Duration) error {
+func (f *FileObject) apply(ctx context.Context, c *cluster.Cluster, how applier, limit time.Duration) error {
 	write := func(ctx context.Context) error {
-		_, _, err := how.apply(ctx, f.client, f.manifest.Object, false)
-		return err
+		return c.Persist(ctx, func(ctx context.Context) error {
+			_, _, err := how.apply(ctx, f.client, f.manifest.Object, false)
+			return err
+		})
 	}
 	if f.definition != "" {
 		return onceServed(ctx, limit, write)
@@ -68,22 +70,30 @@ func (f *FileObject) apply(ctx context.Context, how applier, limit time.Duration
 // there and can be watched.
 func (f *FileObject) rolls() bool { return f.live != nil && f.live.Desired > 0 }
 
-func (f *FileObject) promise(w *workload.Workload) workload.Promise {
+// promiseOf is what the pods of a template run: its own sidecar, where it has one
+// that names an image.
+func promiseOf(w *workload.Workload) workload.Promise {
 	proxy, has := workload.ProxyOf(w.Template.Annotations, &w.Template.Spec)
-	return workload.Promise{Known: has, Proxy: proxy}
+	if !has || leftToInjector(proxy.Image) {
+		return workload.Promise{Any: true}
+	}
+	return workload.Promise{Known: true, Proxy: proxy}
 }
 
 // move makes the move of a workload: it is applied, and taken back by putting
 // back all of its spec and metadata.
-func (f *FileObject) move(how applier) rollout.Move {
+func (f *FileObject) move(c *cluster.Cluster, how applier) rollout.Move {
 	to := *f.live
 	if template, ok := templateOf(f.manifest.Object); ok {
 		to.Template = *template
 	}
-	m := rollout.Move{Ref: f.Ref, Seen: f.live, Promise: f.promise(&to), Force: true}
+	m := rollout.Move{Ref: f.Ref, Seen: f.live, Promise: promiseOf(&to), Force: true, Evict: f.evict, Cures: true}
 	m.Apply = func(ctx context.Context) (rollout.Change, int64, error) {
-		before, after, err := how.apply(ctx, f.client, f.manifest.Object, false)
-		if err != nil {
+		var before, after *unstructured.Unstructured
+		if err := c.Persist(ctx, func(ctx context.Context) (err error) {
+			before, after, err = how.apply(ctx, f.client, f.manifest.Object, false)
+			return err
+		}); err != nil {
 			return rollout.Change{}, 0, fmt.Errorf("apply %s: %w", f.In(), err)
 		}
 		change := rollout.Change{
@@ -92,7 +102,7 @@ func (f *FileObject) move(how applier) rollout.Move {
 		}
 		if before != nil {
 			change.TakeBack = func(ctx context.Context) error {
-				return takeBack(ctx, f.client, after, f.kept, how.manager, func(now *unstructured.Unstructured) ([]byte, error) {
+				return takeBack(ctx, c, f.client, after, f.kept, how.manager, func(now *unstructured.Unstructured) ([]byte, error) {
 					return wayBack(before, after, now)
 				})
 			}

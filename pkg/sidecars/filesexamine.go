@@ -116,8 +116,18 @@ func (e *examiner) weigh(ctx context.Context, f *FileObject, after *unstructured
 		}
 		return nil
 	}
+	how, held := wayOf(w, e.o)
+	if how == Nothing {
+		f.Held = held
+		return nil
+	}
+	f.evict = how == Evict
+	if f.live.Paused {
+		f.Held = "it is paused: resume it, and run this again"
+		return nil
+	}
 	why := ""
-	f.Impact, why = impactOf(f.live, Restart, given, surroundings{Room: noLimit, Disruptions: noLimit})
+	f.Impact, why = impactOf(f.live, how, given, surroundings{Room: noLimit, Disruptions: noLimit})
 	switch {
 	case f.Impact == Refused:
 		f.Held = why

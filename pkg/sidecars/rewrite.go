@@ -24,6 +24,7 @@ const rewriteAttempts = 5
 
 // rewrite writes the new pod template of one workload.
 type rewrite struct {
+	c       *cluster.Cluster
 	item    *Item
 	client  dynamic.ResourceInterface
 	backup  string // folder
@@ -33,7 +34,7 @@ type rewrite struct {
 func newRewrite(c *cluster.Cluster, item *Item, p *Plan, o *Options) *rewrite {
 	resource, _ := resourceOf(item.Kind) // the plan has read the object by it
 	return &rewrite{
-		item: item, client: c.Dynamic.Resource(resource).Namespace(item.Namespace),
+		c: c, item: item, client: c.Dynamic.Resource(resource).Namespace(item.Namespace),
 		backup: p.BackupDir, manager: fieldManager(item.w, o.FieldManager),
 	}
 }
@@ -49,7 +50,10 @@ func (r *rewrite) apply(ctx context.Context) (rollout.Change, int64, error) {
 		if patch == nil {
 			return rollout.Change{}, before.GetGeneration(), nil
 		}
-		live, err := r.client.Patch(ctx, r.item.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: r.manager})
+		// It may be sent twice: the second one is a conflict where the first arrived.
+		live, err := cluster.Reading(ctx, r.c, func(ctx context.Context) (*unstructured.Unstructured, error) {
+			return r.client.Patch(ctx, r.item.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: r.manager})
+		})
 		if err == nil {
 			change, err := r.change(patch, before, live, made.kept)
 			return change, live.GetGeneration(), err
@@ -57,19 +61,35 @@ func (r *rewrite) apply(ctx context.Context) (rollout.Change, int64, error) {
 		if !apierrors.IsConflict(err) || attempt == rewriteAttempts {
 			return rollout.Change{}, 0, fmt.Errorf("patch %s: %w", r.item.In(), err)
 		}
-		if err := r.readAgain(ctx, &made); err != nil {
+		fresh, err := r.fresh(ctx)
+		if err != nil {
+			return rollout.Change{}, 0, err
+		}
+		if left, err := inject.TemplatePatch(fresh, made.after); err == nil && left == nil {
+			change, err := r.change(patch, before, fresh, made.kept) // it had arrived
+			return change, fresh.GetGeneration(), err
+		}
+		if err := r.again(ctx, &made, fresh); err != nil {
 			return rollout.Change{}, 0, err
 		}
 	}
 }
 
-// readAgain reads an object that has moved. Where its pod template is as it
-// was, as when its controller wrote its status, what was made of it still holds.
-func (r *rewrite) readAgain(ctx context.Context, made *remake) error {
-	fresh, err := r.client.Get(ctx, r.item.Name, metav1.GetOptions{})
+// fresh reads an object that has moved.
+func (r *rewrite) fresh(ctx context.Context) (*unstructured.Unstructured, error) {
+	fresh, err := cluster.Reading(ctx, r.c, func(ctx context.Context) (*unstructured.Unstructured, error) {
+		return r.client.Get(ctx, r.item.Name, metav1.GetOptions{})
+	})
 	if err != nil {
-		return fmt.Errorf("read %s again: %w", r.item.In(), err)
+		return nil, fmt.Errorf("read %s again: %w", r.item.In(), err)
 	}
+	return fresh, nil
+}
+
+// again makes the template of an object that has moved. Where its pod template is
+// as it was, as when its controller wrote its status, what was made of it still
+// holds.
+func (r *rewrite) again(ctx context.Context, made *remake, fresh *unstructured.Unstructured) (err error) {
 	if moved, err := inject.TemplatePatch(made.before, fresh); err != nil || moved != nil {
 		if made.after, err = made.again(ctx, fresh); err != nil {
 			return err
@@ -90,7 +110,7 @@ func (r *rewrite) change(patch []byte, before, live *unstructured.Unstructured, 
 		Type: types.MergePatchType, Patch: patch, Manager: r.manager,
 		At: rollout.WrittenAt(live.GetManagedFields(), r.manager),
 		TakeBack: func(ctx context.Context) error {
-			return takeBack(ctx, r.client, live, kept, r.manager, func(now *unstructured.Unstructured) ([]byte, error) {
+			return takeBack(ctx, r.c, r.client, live, kept, r.manager, func(now *unstructured.Unstructured) ([]byte, error) {
 				return inject.TemplatePatch(now, before)
 			})
 		},

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/inject"
 )
 
@@ -19,11 +20,17 @@ import (
 // as it is. It carries the resourceVersion of what it replaces. Where someone has
 // changed the pod template since it was written, it is theirs and left as it is;
 // the error says so, and names the file in which the object is kept as it was.
-func takeBack(ctx context.Context, client dynamic.ResourceInterface, written *unstructured.Unstructured, kept, manager string, patch func(live *unstructured.Unstructured) ([]byte, error)) error {
+func takeBack(ctx context.Context, c *cluster.Cluster, client dynamic.ResourceInterface, written *unstructured.Unstructured, kept, manager string, patch func(live *unstructured.Unstructured) ([]byte, error)) error {
 	for attempt := 1; ; attempt++ {
-		live, err := client.Get(ctx, written.GetName(), metav1.GetOptions{})
+		live, err := cluster.Reading(ctx, c, func(ctx context.Context) (*unstructured.Unstructured, error) {
+			return client.Get(ctx, written.GetName(), metav1.GetOptions{})
+		})
 		if err != nil {
 			return fmt.Errorf("read it again: %w", err)
+		}
+		body, err := patch(live)
+		if err != nil || body == nil {
+			return err // nothing is left to put back, as after a write whose answer was lost
 		}
 		changed, err := inject.TemplatePatch(written, live)
 		if err != nil {
@@ -32,11 +39,10 @@ func takeBack(ctx context.Context, client dynamic.ResourceInterface, written *un
 		if changed != nil {
 			return fmt.Errorf("someone has changed it meanwhile, and it is left as it is; as it was before this run it stands in %s", kept)
 		}
-		body, err := patch(live)
-		if err != nil || body == nil {
+		err = c.Persist(ctx, func(ctx context.Context) error {
+			_, err := client.Patch(ctx, written.GetName(), types.MergePatchType, body, metav1.PatchOptions{FieldManager: manager})
 			return err
-		}
-		_, err = client.Patch(ctx, written.GetName(), types.MergePatchType, body, metav1.PatchOptions{FieldManager: manager})
+		})
 		if err == nil || !apierrors.IsConflict(err) || attempt == rewriteAttempts {
 			return err
 		}

@@ -264,6 +264,12 @@ func skipReason(reason, who string) string {
 // autoImage in a template's istio-proxy means that the injector fills it in.
 const autoImage = "auto"
 
+// leftToInjector says whether an image in a template is "auto", also with the
+// registry that istioctl puts before it.
+func leftToInjector(image string) bool {
+	return image == autoImage || strings.HasSuffix(image, "/"+autoImage)
+}
+
 // Manual says whether a pod template bears a sidecar that was injected by hand:
 // kube-inject leaves its status there, the webhook only in pods.
 func Manual(t *corev1.PodTemplateSpec) bool {

@@ -128,6 +128,9 @@ func Ready(pod *corev1.Pod) bool {
 
 // Promise is what the pods of a workload are to run once it has moved.
 type Promise struct {
+	// Any is true where nothing is asked of a pod's proxy, not even that there is
+	// one: of a workload that gets none, or whose webhook decides.
+	Any bool
 	// Known is false where nothing could be found out beforehand.
 	Known bool
 	Proxy Proxy
@@ -143,6 +146,8 @@ type Promise struct {
 // image and form. A promise that is not known is kept by any proxy.
 func (p Promise) Kept(running Proxy, has bool) bool {
 	switch {
+	case p.Any:
+		return true
 	case !has:
 		return false
 	case !p.Known:

@@ -94,6 +94,7 @@ func TestPromiseKept(t *testing.T) {
 	}{
 		{"exactly it", known, promised, false, true},
 		{"no proxy at all", known, Proxy{}, true, false},
+		{"nothing is asked of it", Promise{Any: true}, Proxy{}, true, true},
 		{"no proxy, and nothing known", Promise{}, Proxy{}, true, false},
 		{"any proxy where nothing is known", Promise{}, Proxy{Image: oldImage}, false, true},
 		{"another image", known, Proxy{Image: oldImage, Containers: promised.Containers}, false, false},

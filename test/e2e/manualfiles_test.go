@@ -171,6 +171,51 @@ func TestManualFilesAreJudgedBeforehand(t *testing.T) {
 	w.WantProxies(ns, "outage", map[string]int{newer: 2})
 }
 
+// What gets no sidecar rolls as its file says and is done when it is up, and so is
+// what the file creates; sets that do not roll by themselves are held until --evict
+// is given; a file that mends a broken workload is applied.
+func TestManualFilesOfEveryShape(t *testing.T) {
+	w := sharedCluster(t)
+	ns := "manual-shapes"
+	w.MakeNamespace(ns, nil)
+	plain := manifest{Kind: "Deployment", Name: "plain", Namespace: ns, Replicas: 2, PodLabels: `sidecar.istio.io/inject: "false"`}.String()
+	set := manifest{Kind: "StatefulSet", Name: "set", Namespace: ns, Replicas: 3, Spec: "serviceName: set, updateStrategy: {type: OnDelete}"}.String()
+	broken := manifest{Kind: "Deployment", Name: "broken", Namespace: ns, Replicas: 2}.String()
+	restore, err := w.FailPods(t.Context(), lab.Failing{Mode: lab.FailNeverReady, Namespace: ns, Labels: map[string]string{"app": "broken"}, ProxyTag: older})
+	w.Check(err)
+	w.Apply(plain, w.kubeInject(set), w.kubeInject(broken))
+	w.AwaitReady(ns, 2+3)
+	w.Inject(newer)
+	created := strings.ReplaceAll(plain, "plain", "created")
+	file := w.file(strings.ReplaceAll(plain, "example.com/app:1", "example.com/app:2"), set, broken, created)
+
+	o := w.Must(0, "sidecars", "-f", file, "--yes", istioctl())
+
+	w.Want(o, "✓ deployment/plain", "✓ deployment/broken", "✓ deployment/created", "--evict")
+	w.AwaitReady(ns, 2+3+2+2)
+	w.WantProxies(ns, "broken", map[string]int{newer: 2})
+	w.WantProxies(ns, "set", map[string]int{older: 3})
+	w.Must(0, "sidecars", "-f", file, "--yes", "--evict", istioctl())
+	w.WantProxies(ns, "set", map[string]int{newer: 3})
+	w.Check(restore(t.Context()))
+}
+
+// A new workload of a file is followed until it is up: one that does not come up is
+// a failure, though its pods are there.
+func TestManualFilesCreateWhatFails(t *testing.T) {
+	w := sharedCluster(t)
+	ns := "manual-created"
+	w.MakeNamespace(ns, nil)
+	w.Inject(newer)
+	restore, err := w.FailPods(t.Context(), lab.Failing{Mode: lab.FailCrash, Namespace: ns})
+	w.Check(err)
+	defer func() { w.Check(restore(t.Context())) }()
+
+	o := w.Must(1, "sidecars", "-f", w.file(manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 2}.String()), "--yes", istioctl())
+
+	w.Want(o, "deployment/web", "CrashLoopBackOff")
+}
+
 // A workload of a file that does not come up is undone to exactly what was
 // there.
 func TestManualFilesUndo(t *testing.T) {
