@@ -48,7 +48,11 @@ func (w *watches) see(ref workload.Ref) sight {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.warnings[ref][""]; !ok && v.W != nil && v.W.Status.FailureMessage != "" {
+	said, ok := w.warnings[ref][""]
+	if ok && said.At.IsZero() && (v.W == nil || v.W.Status.FailureMessage == "") {
+		delete(w.warnings[ref], "") // its status says so no longer
+	}
+	if !ok && v.W != nil && v.W.Status.FailureMessage != "" {
 		if w.warnings[ref] == nil {
 			w.warnings[ref] = map[types.UID]warning{}
 		}

@@ -44,8 +44,9 @@ type warning struct {
 	// Pod is the one that it is about; empty where it is about the workload.
 	Pod types.UID
 	// At is when the cluster said it last, by its own clock; zero where it
-	// stands in the workload's status. Since is when it was first seen here.
-	At, Since time.Time
+	// stands in the workload's status. Since is when it was first seen here, Last
+	// when it was seen to be said again.
+	At, Since, Last time.Time
 }
 
 // counts says whether a warning tells of the move that began as start says: of
@@ -96,7 +97,13 @@ func (w *warning) due(v sight, patience time.Duration) time.Time {
 	if w.starved() && v.Freeing.After(since) {
 		since = v.Freeing.Add(v.Freeing.Sub(since))
 	}
-	return since.Add(patience)
+	due := since.Add(patience)
+	if (w.Reason == failedCreate || w.Reason == failedSandbox) && !w.starved() && w.Last.Before(due) {
+		// Not said again after it: the next attempt, which may succeed, is still to
+		// come. It comes before twice the time, as the pauses double at most.
+		return due.Add(patience + time.Second)
+	}
+	return due
 }
 
 // starved says whether a quota has no room (apiserver
@@ -127,7 +134,7 @@ func (w *watches) note(event *corev1.Event) (workload.Ref, bool) {
 	if group, _, ok := strings.Cut(object.APIVersion, "/"); ok {
 		ref.Group = group
 	}
-	said := warning{Reason: event.Reason, Text: event.Reason + ": " + event.Message, At: saidAt(event), Since: time.Now()}
+	said := warning{Reason: event.Reason, Text: event.Reason + ": " + event.Message, At: saidAt(event), Since: time.Now(), Last: time.Now()}
 	if ref.Is(workload.Pod) {
 		obj, ok, err := w.pods.GetStore().GetByKey(object.Namespace + "/" + object.Name)
 		pod, isPod := obj.(*corev1.Pod)

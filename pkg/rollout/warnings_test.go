@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -43,29 +44,37 @@ func TestJudgeWarnings(t *testing.T) {
 		pod     *corev1.Pod
 		warning warning
 		age     time.Duration // for how long it has been known
+		again   time.Duration // how long ago it was said again; 0 never
 		freeing time.Duration // how long ago others were seen to make room; 0 never
 		want    state
 	}{
-		{"a ConfigMap is not there yet", pod("new-0", newImage, created), warning{Reason: failedMount, Pod: "new-0"}, time.Minute, 0, moving},
-		{"a volume hangs on another node", pod("new-0", newImage, created), warning{Reason: failedAttach, Pod: "new-0"}, 2 * time.Minute, 0, moving},
-		{"a volume does not come", pod("new-0", newImage, created), warning{Reason: failedMount, Pod: "new-0"}, 3 * time.Minute, 0, failed},
-		{"it came, and the app takes its time", pod("new-0", newImage, runs), warning{Reason: failedMount, Pod: "new-0"}, time.Hour, 0, moving},
-		{"the sandbox came", pod("new-0", newImage, sandboxed), warning{Reason: failedSandbox, Pod: "new-0"}, time.Hour, 0, moving},
-		{"the sandbox is tried again", pod("new-0", newImage, created), warning{Reason: failedSandbox, Pod: "new-0"}, 15 * time.Second, 0, moving},
-		{"the sandbox does not come", pod("new-0", newImage, created), warning{Reason: failedSandbox, Pod: "new-0"}, 20 * time.Second, 0, failed},
-		{"an old pod's sandbox", pod("old-0", oldImage, created), warning{Reason: failedSandbox, Pod: "old-0"}, time.Hour, 0, moving},
-		{"a pod on its way out", pod("new-0", newImage, created, leaving), warning{Reason: failedSandbox, Pod: "new-0"}, time.Hour, 0, moving},
-		{"a pod that is gone", pod("new-0", newImage, created), warning{Reason: failedSandbox, Pod: "new-9"}, time.Hour, 0, moving},
-		{"pods cannot be made", pod("new-0", newImage), warning{Reason: failedCreate, At: noon.Add(-time.Minute)}, 10 * time.Second, 0, failed},
-		{"pods could not be made before", pod("new-0", newImage), warning{Reason: failedCreate, At: noon.Add(-2 * time.Hour)}, time.Hour, 0, moving},
-		{"a quota is full, and others end", pod("new-0", newImage), warning{Reason: failedCreate, Text: "exceeded quota"}, time.Minute, time.Millisecond, moving},
-		{"the others have ended just now", pod("new-0", newImage), warning{Reason: failedCreate, Text: "exceeded quota"}, time.Minute, 30 * time.Second, moving},
-		{"the others have ended long ago", pod("new-0", newImage), warning{Reason: failedCreate, Text: "exceeded quota"}, time.Minute, 40 * time.Second, failed},
-		{"nothing else moves", pod("new-0", newImage), warning{Reason: failedCreate, Text: "exceeded quota"}, 10 * time.Second, 0, failed},
+		{"a ConfigMap is not there yet", pod("new-0", newImage, created), warning{Reason: failedMount, Pod: "new-0"}, time.Minute, 0, 0, moving},
+		{"a volume hangs on another node", pod("new-0", newImage, created), warning{Reason: failedAttach, Pod: "new-0"}, 2 * time.Minute, 0, 0, moving},
+		{"a volume does not come", pod("new-0", newImage, created), warning{Reason: failedMount, Pod: "new-0"}, 3 * time.Minute, 0, 0, failed},
+		{"it came, and the app takes its time", pod("new-0", newImage, runs), warning{Reason: failedMount, Pod: "new-0"}, time.Hour, 0, 0, moving},
+		{"the sandbox came", pod("new-0", newImage, sandboxed), warning{Reason: failedSandbox, Pod: "new-0"}, time.Hour, 0, 0, moving},
+		{"the sandbox is tried again", pod("new-0", newImage, created), warning{Reason: failedSandbox, Pod: "new-0"}, 15 * time.Second, 0, 0, moving},
+		{"the sandbox does not come", pod("new-0", newImage, created), warning{Reason: failedSandbox, Pod: "new-0"}, 26 * time.Second, time.Second, 0, failed},
+		{"a sandbox of which nothing more is said is tried once more", pod("new-0", newImage, created), warning{Reason: failedSandbox, Pod: "new-0"}, 26 * time.Second, 0, 0, moving},
+		{"a sandbox that stays away", pod("new-0", newImage, created), warning{Reason: failedSandbox, Pod: "new-0"}, 41 * time.Second, 0, 0, failed},
+		{"an old pod's sandbox", pod("old-0", oldImage, created), warning{Reason: failedSandbox, Pod: "old-0"}, time.Hour, 0, 0, moving},
+		{"a pod on its way out", pod("new-0", newImage, created, leaving), warning{Reason: failedSandbox, Pod: "new-0"}, time.Hour, 0, 0, moving},
+		{"a pod that is gone", pod("new-0", newImage, created), warning{Reason: failedSandbox, Pod: "new-9"}, time.Hour, 0, 0, moving},
+		{"pods cannot be made", pod("new-0", newImage), warning{Reason: failedCreate, At: noon.Add(-time.Minute)}, 11 * time.Second, time.Second, 0, failed},
+		{"pods could not be made, and the next attempt is to come", pod("new-0", newImage), warning{Reason: failedCreate, At: noon.Add(-time.Minute)}, 11 * time.Second, 6 * time.Second, 0, moving},
+		{"pods cannot be made, as the status says for long", pod("new-0", newImage), warning{Reason: failedCreate}, 21 * time.Second, 0, 0, failed},
+		{"pods could not be made before", pod("new-0", newImage), warning{Reason: failedCreate, At: noon.Add(-2 * time.Hour)}, time.Hour, 0, 0, moving},
+		{"a quota is full, and others end", pod("new-0", newImage), warning{Reason: failedCreate, Text: "exceeded quota"}, time.Minute, 0, time.Millisecond, moving},
+		{"the others have ended just now", pod("new-0", newImage), warning{Reason: failedCreate, Text: "exceeded quota"}, time.Minute, 0, 30 * time.Second, moving},
+		{"the others have ended long ago", pod("new-0", newImage), warning{Reason: failedCreate, Text: "exceeded quota"}, time.Minute, 0, 40 * time.Second, failed},
+		{"nothing else moves", pod("new-0", newImage), warning{Reason: failedCreate, Text: "exceeded quota"}, 10 * time.Second, 0, 0, failed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.warning.Text += "the cause"
 			tc.warning.Since = noon.Add(-tc.age)
+			if tc.again > 0 {
+				tc.warning.Last = noon.Add(-tc.again)
+			}
 			v := sight{W: deployment(halfway), Pods: []*corev1.Pod{tc.pod}, Warnings: []warning{tc.warning}}
 			if tc.freeing > 0 {
 				v.Freeing = noon.Add(-tc.freeing)
@@ -130,6 +139,30 @@ func watchesOf(t *testing.T, refs ...workload.Ref) *watches {
 	w := &watches{feed: feedOf(refs...), warnings: map[workload.Ref]map[types.UID]warning{}}
 	w.pods = cache.NewSharedIndexInformer(nil, &corev1.Pod{}, 0, podIndexers)
 	return w
+}
+
+// What the workload's status says counts as long as it says so.
+func TestWarningOfTheStatusEndsWithIt(t *testing.T) {
+	web := workload.Ref{Group: "apps", Kind: workload.Deployment, Namespace: "shop", Name: "web"}
+	w := watchesOf(t, web)
+	w.kinds = map[string]cache.SharedIndexInformer{workload.Deployment: cache.NewSharedIndexInformer(nil, &appsv1.Deployment{}, 0, cache.Indexers{})}
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
+	show := func() int {
+		if err := w.kinds[workload.Deployment].GetStore().Add(d); err != nil {
+			t.Fatal(err)
+		}
+		return len(w.see(web).Warnings)
+	}
+	failure := appsv1.DeploymentCondition{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: failedCreate, Message: "the webhook is away"}
+	d.Status.Conditions = []appsv1.DeploymentCondition{failure}
+	if n := show(); n != 1 {
+		t.Errorf("%d warnings", n)
+	}
+	d = d.DeepCopy()
+	d.Status.Conditions = nil
+	if n := show(); n != 0 {
+		t.Errorf("%d warnings although the status has none", n)
+	}
 }
 
 func TestSaidAt(t *testing.T) {
