@@ -15,6 +15,31 @@ func saysTheSame(manifest, live podTemplate) bool {
 		filledIn(manifest.spec, live.spec)
 }
 
+// defaulted are the fields of a pod's spec that the API server fills in where a
+// manifest does not have them (kubernetes/kubernetes:pkg/apis/core/v1/defaults.go).
+// What else a live template has more, somebody has put there.
+var defaulted = map[string]bool{
+	"dnsPolicy": true, "restartPolicy": true, "schedulerName": true, "serviceAccount": true, "terminationGracePeriodSeconds": true,
+	"imagePullPolicy": true, "terminationMessagePath": true, "terminationMessagePolicy": true, "protocol": true, "requests": true,
+	"timeoutSeconds": true, "periodSeconds": true, "successThreshold": true, "failureThreshold": true, "scheme": true, "path": true,
+	"apiVersion": true, "divisor": true, "defaultMode": true, "expirationSeconds": true, "volumeMode": true,
+}
+
+// empty says whether a value is nothing, or without anything in it.
+func empty(value any) bool {
+	switch value := value.(type) {
+	case nil:
+		return true
+	case string:
+		return value == ""
+	case map[string]any:
+		return len(value) == 0
+	case []any:
+		return len(value) == 0
+	}
+	return false
+}
+
 // filledIn says whether a value is another one with more fields. Lists have the
 // same entries, in their order: an entry more is more than a default.
 func filledIn(sparse, full any) bool {
@@ -26,6 +51,11 @@ func filledIn(sparse, full any) bool {
 		}
 		for key, value := range sparse {
 			if value != nil && !filledIn(value, full[key]) {
+				return false
+			}
+		}
+		for key, value := range full {
+			if _, said := sparse[key]; !said && !defaulted[key] && !empty(value) {
 				return false
 			}
 		}

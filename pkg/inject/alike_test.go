@@ -35,6 +35,15 @@ spec: {containers: [{name: web, image: web:1}]}`, false},
 		{"restarted since", `
 metadata: {labels: {app: web}, annotations: {a: b, kubectl.kubernetes.io/restartedAt: "2026-01-01T00:00:00Z"}}
 spec: {containers: [{name: web, image: web:1, ports: [{containerPort: 80}]}]}`, false},
+		{"a probe that the manifest does not have", `
+metadata: {labels: {app: web}, annotations: {a: b}}
+spec: {containers: [{name: web, image: web:1, ports: [{containerPort: 80}], livenessProbe: {httpGet: {port: 80, path: /, scheme: HTTP}}}]}`, false},
+		{"a volume that the manifest does not have", `
+metadata: {labels: {app: web}, annotations: {a: b}}
+spec: {volumes: [{name: v, emptyDir: {}}], containers: [{name: web, image: web:1, ports: [{containerPort: 80}]}]}`, false},
+		{"the host's network, which the manifest does not want", `
+metadata: {labels: {app: web}, annotations: {a: b}}
+spec: {hostNetwork: true, containers: [{name: web, image: web:1, ports: [{containerPort: 80}]}]}`, false},
 		{"another label", `
 metadata: {labels: {app: web, version: v2}, annotations: {a: b}}
 spec: {containers: [{name: web, image: web:1, ports: [{containerPort: 80}]}]}`, false},
