@@ -72,6 +72,7 @@ func TestFollow(t *testing.T) {
 		"by image":              {[]helm.Release{revision(3, "deployed", "1.31.0"), revision(2, "failed", "1.30.2"), revision(1, "superseded", "1.30.2")}, 1},
 		"a gateway, by chart":   {[]helm.Release{gateway(2, "deployed", "1.31.0"), gateway(1, "superseded", "1.30.2")}, 1},
 		"there already":         {[]helm.Release{revision(3, "deployed", "1.30.2"), revision(1, "superseded", "1.30.2")}, 0},
+		"on its way there":      {[]helm.Release{revision(3, "pending-rollback", "1.30.2"), revision(2, "deployed", "1.31.0"), revision(1, "superseded", "1.30.2")}, 1},
 		"never had the version": {[]helm.Release{revision(3, "deployed", "1.31.0"), revision(1, "superseded", "1.29.0")}, 0},
 		"a placeholder's":       {[]helm.Release{gateway(2, "deployed", "1.0.0"), gateway(1, "superseded", "1.0.0")}, 0},
 	} {

@@ -105,7 +105,7 @@ func (a *applier) back(ctx context.Context, r *ReleasePlan) error {
 // answersAgain asks the injector once the control plane is back. That it does
 // not answer is worth a warning: the way back must not hang on the webhook.
 func (a *applier) answersAgain(ctx context.Context, r *ReleasePlan) error {
-	verified, warning, err := a.verifier(r.Namespace, a.plan.Target).run(ctx, a.replicas(ctx, r))
+	verified, warning, err := a.verifier(r.Namespace, a.plan.Target, givenOut(r.rendered.Objects)).run(ctx, a.replicas(ctx, r))
 	var timeout *gate.Timeout
 	switch {
 	case errors.As(err, &timeout):

@@ -88,6 +88,15 @@ func (p *RollbackPlan) planPlane(ctx context.Context, c *cluster.Cluster, chosen
 	if err != nil {
 		return nil, err
 	}
+	from := p.plane
+	if to := p.plane.RollbackTo; to != 0 && o.To == 0 {
+		if p.plane.Deployed() {
+			p.From, p.To = tagIn(p.plane), tagIn(p.plane)
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s is back at its revision %d already; give --to to go further", p.plane, to))
+			return nil, nil
+		}
+		o.To, from = to, lastGood(history) // what was begun goes on
+	}
 	current := imageVersion(p.plane)
 	old, err := chooseRevision(history, o.To, current, imageVersion)
 	if err != nil {
@@ -100,7 +109,7 @@ func (p *RollbackPlan) planPlane(ctx context.Context, c *cluster.Cluster, chosen
 	if target == nil {
 		return nil, gate.BadInputf("revision %d of %s does not tell its Istio version; choose another with --to", old.Revision, p.plane)
 	}
-	p.From, p.To = tagIn(p.plane), tagIn(old)
+	p.From, p.To = tagIn(from), tagIn(old)
 	p.old = old
 	return target, p.add(ctx, c, history, old, o)
 }
@@ -166,7 +175,7 @@ func follow(history []helm.Release, target *semver.Version) helm.Release {
 		}
 		return v
 	}
-	if v := version(history[0]); v == nil || v.Equal(target) {
+	if v := version(history[0]); v == nil || v.Equal(target) && history[0].Deployed() {
 		return helm.Release{}
 	}
 	for _, r := range history[1:] {

@@ -27,6 +27,9 @@ type Release struct {
 	// IstioRevision is the control plane revision that the release belongs to;
 	// "default" where it names none.
 	IstioRevision string `json:"istioRevision"`
+	// RollbackTo is the revision that this one is a copy of, where it is a rollback;
+	// 0 where it is none (Helm's release.Info).
+	RollbackTo int `json:"rollbackTo,omitempty"`
 	// ServerSide is true where the revision was written by server-side apply.
 	ServerSide bool `json:"serverSide"`
 	// Helm2 is true for a release that Tiller stored, which Helm 3 and 4 cannot
@@ -77,7 +80,7 @@ func fromHelm(stored *release.Release) (Release, bool) {
 		Name: stored.Name, Namespace: stored.Namespace, Revision: stored.Version,
 		Status: stored.Info.Status.String(), Description: stored.Info.Description, Updated: stored.Info.LastDeployed.UTC(),
 		ChartName: metadata.Name, ChartVersion: metadata.Version, AppVersion: metadata.AppVersion,
-		Component: component, Values: stored.Config, Manifest: stored.Manifest,
+		Component: component, Values: stored.Config, Manifest: stored.Manifest, RollbackTo: stored.Info.RollbackRevision,
 		ServerSide: stored.ApplyMethod == string(release.ApplyMethodServerSideApply),
 		Chart: &Chart{
 			Component: component, Name: metadata.Name, Version: metadata.Version,

@@ -77,6 +77,9 @@ func (o *rollbackOptions) validate() error {
 	if o.to < 0 {
 		return usagef("--to must be a revision, as helm history shows them")
 	}
+	if o.dryRun == dryRunServer {
+		return usagef("--dry-run=server does not go with rollback, which writes what the cluster has had before: give --dry-run=client")
+	}
 	if o.proxiesFirst && !o.wait {
 		return usagef("--proxies-first and --wait=false exclude each other")
 	}
@@ -223,6 +226,11 @@ func rollbackNames(p *controlplane.RollbackPlan) []string {
 
 func rollbackTable(p *controlplane.RollbackPlan) func(io.Writer, bool) error {
 	return func(w io.Writer, wide bool) error {
+		if p.Empty() && p.From != "" && p.From == p.To {
+			fmt.Fprintln(w, planHead(controlplane.RollbackStep, p.Cluster, "revision "+p.Revision+", at "+p.From))
+			warn(w, p.Warnings)
+			return nil
+		}
 		fmt.Fprintln(w, planHead(controlplane.RollbackStep, p.Cluster, "revision "+p.Revision+", from "+p.From+" back to "+p.To))
 		if p.ProxiesFirst {
 			fmt.Fprintln(w, "First the injector gives out "+escape(p.To)+" and all workloads of the revision are rolled; then the releases go back.")
