@@ -148,11 +148,11 @@ func (a *applier) unchanged(ctx context.Context, r *ReleasePlan) error {
 	return helm.MarkFailed(ctx, a.c, now, "it never ended; kubectl istio-upgrade went on from there", r.good)
 }
 
-// verifier asks the injector for a tag.
-func (a *applier) verifier(istioNamespace, tag string) verifier {
+// verifier asks the injector for an image, or for a tag where none is named.
+func (a *applier) verifier(istioNamespace, tag, image string) verifier {
 	return verifier{
 		c: a.c, emit: a.emit, timeout: a.o.timeout(), now: a.o.now,
-		istioNamespace: istioNamespace, revision: a.plan.Revision, tag: tag,
+		istioNamespace: istioNamespace, revision: a.plan.Revision, tag: tag, image: image,
 	}
 }
 
@@ -177,7 +177,8 @@ func (a *applier) ready(ctx context.Context, r *ReleasePlan, old map[uid]bool) e
 	if r.Component != helm.Istiod && r.Component != helm.Istio {
 		return nil
 	}
-	verified, warning, err := a.verifier(r.Namespace, injectedTag(r, a.plan.Target)).run(ctx, a.replicas(ctx, r))
+	v := a.verifier(r.Namespace, injectedTag(r, a.plan.Target), givenOut(r.rendered.Objects))
+	verified, warning, err := v.run(ctx, a.replicas(ctx, r))
 	if err != nil {
 		return err
 	}

@@ -71,6 +71,9 @@ func giveOut(cm *unstructured.Unstructured, to mesh.Injection, swap *strings.Rep
 		}
 		set(values, to.Hub, "global", "hub")
 		set(values, to.Tag, "global", "tag")
+		if to.Image != "" {
+			set(values, to.Image, "global", "proxy", "image") // may be pinned
+		}
 		raw, err := json.Marshal(values)
 		if err != nil {
 			return fmt.Errorf("write the values of the injector's ConfigMap: %w", err)

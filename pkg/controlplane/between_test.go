@@ -104,6 +104,17 @@ func TestBetween(t *testing.T) {
 	if diff := cmp.Diff(want, between.values); diff != "" || between.Action != Upgrade {
 		t.Errorf("action %s, values (-want +got)\n%s", between.Action, diff)
 	}
+	// A pin of the newer proxy goes back to the former one's.
+	plan.plane.Values = global(map[string]any{"tag": "1.31.0", "proxy": map[string]any{"image": "reg.corp/proxyv2:1.31.0-fips"}})
+	plan.old.Values = global(map[string]any{"tag": "1.30.2", "proxy": map[string]any{"image": "reg.corp/proxyv2:1.30.2-fips"}})
+	if between, err = betweenOf(plan, ReleasePlan{}); err != nil {
+		t.Fatal(err)
+	}
+	want = global(map[string]any{"tag": "1.30.2", "proxy": map[string]any{"image": "reg.corp/proxyv2:1.30.2-fips"}})
+	want["pilot"] = map[string]any{"image": "i/pilot:1.31.0-distroless"}
+	if diff := cmp.Diff(want, between.values); diff != "" {
+		t.Errorf("pinned (-want +got)\n%s", diff)
+	}
 	plan.plane.Values = between.values
 	if again, err := betweenOf(plan, ReleasePlan{}); err != nil || again.Action != None {
 		t.Errorf("a second time: action %s, %v", again.Action, err)

@@ -103,7 +103,7 @@ func (b *builder) release(ctx context.Context, release helm.Release, m *mesh.Mes
 		blocked = append(blocked, against...)
 	}
 	refusals := append(releaseRefusals(r, ownersOf(release, there), b.o), pinRefusal(r, b.target)...)
-	warnings := append(pinWarnings(r, b.target), chartWarning(ch, b.target)...)
+	warnings := append(pinWarnings(r, b.target), ch.OtherMinorWarning(b.target)...)
 	if r.Pending != nil && r.Pending.Ours {
 		warnings = append(warnings, fmt.Sprintf("%s: an earlier run was killed in the middle of it; this one goes on from revision %d", r.object(), r.Pending.LastGood))
 	}

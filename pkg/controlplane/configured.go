@@ -38,5 +38,5 @@ func (v verifier) configured(ctx context.Context, unable string) (image, warning
 	if v.anyAnswer {
 		return "", says, nil
 	}
-	return "", "", fmt.Errorf("the injector does not give out %s: %s", v.tag, says)
+	return "", "", fmt.Errorf("the injector does not give out %s: %s", v.wanted(), says)
 }

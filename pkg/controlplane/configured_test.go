@@ -13,6 +13,7 @@ import (
 	k8stesting "k8s.io/client-go/testing"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 )
 
@@ -60,6 +61,56 @@ func TestJudgedByConfigMap(t *testing.T) {
 		}
 		if (err != nil) != c.fails || image != c.image || !strings.Contains(text, c.want) {
 			t.Errorf("%s: %q, %q, %v", c.name, image, warning, err)
+		}
+	}
+}
+
+// What is pinned is the right answer, whatever the tag says.
+func TestBears(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		v     verifier
+		image string
+		want  bool
+	}{
+		{"the tag", verifier{tag: "1.31.0"}, "docker.io/istio/proxyv2:1.31.0", true},
+		{"the tag with a variant", verifier{tag: "1.31.0"}, "docker.io/istio/proxyv2:1.31.0-distroless", true},
+		{"the former tag", verifier{tag: "1.31.0"}, "docker.io/istio/proxyv2:1.30.2", false},
+		{"hub and tag", verifier{tag: "1.31.0", image: "docker.io/istio/proxyv2:1.31.0"}, "mirror.example/proxyv2:1.31.0-debug", true},
+		{"pinned", verifier{tag: "1.31.0", image: "reg.corp/proxyv2:1.31.0-fips"}, "reg.corp/proxyv2:1.31.0-fips", true},
+		{"not yet what is pinned", verifier{tag: "1.31.0", image: "reg.corp/proxyv2:1.31.0-fips"}, "reg.corp/proxyv2:1.30.2-fips", false},
+		{"pinned, from a mirror", verifier{tag: "1.31.0", image: "reg.corp/proxyv2:1.31.0-fips"}, "mirror.example/proxyv2:1.31.0-fips", true},
+		{"a digest", verifier{tag: "1.31.0", image: "reg.corp/proxyv2@sha256:ab"}, "reg.corp/proxyv2@sha256:ab", true},
+		{"another digest", verifier{tag: "1.31.0", image: "reg.corp/proxyv2@sha256:ab"}, "reg.corp/proxyv2@sha256:cd", false},
+		{"a tag and not yet the digest", verifier{tag: "1.31.0", image: "reg.corp/proxyv2:x@sha256:ab"}, "reg.corp/proxyv2:x", false},
+	} {
+		if got := c.v.bears(c.image); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+func TestGivenOut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ data, want string }{
+		"hub and tag":  {`{values: '{"global":{"hub":"docker.io/istio","tag":"1.31.0"}}'}`, "docker.io/istio/proxyv2:1.31.0"},
+		"pinned":       {`{values: '{"global":{"hub":"docker.io/istio","tag":"1.31.0","proxy":{"image":"reg.corp/proxyv2:1.31.0-fips"}}}'}`, "reg.corp/proxyv2:1.31.0-fips"},
+		"without tag":  {`{values: '{"global":{"hub":"docker.io/istio","proxy":{"image":"reg.corp/proxyv2@sha256:ab"}}}'}`, "reg.corp/proxyv2@sha256:ab"},
+		"template":     {`{config: 'image: "reg.corp/proxyv2:1.1.9-own"'}`, "reg.corp/proxyv2:1.1.9-own"},
+		"no values":    {`{values: nonsense}`, ""},
+		"no ConfigMap": {"", ""},
+	} {
+		text := ""
+		if c.data != "" {
+			text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio-sidecar-injector}\ndata: " + c.data + "\n"
+		}
+		objects, err := helm.ParseManifest(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := givenOut(objects); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func tagIn(r helm.Release) string {
 }
 
 // sidecarValues are the values by which a revision chose the sidecars' image:
-// global.hub, tag and variant, the user's or its chart's own.
+// global.hub, tag, variant and proxy.image, the user's or its chart's own.
 func sidecarValues(r helm.Release) map[string]any {
 	global, _ := helm.Reuse(r.Chart.Defaults(), r.Values)["global"].(map[string]any)
 	values := map[string]any{}
@@ -34,6 +34,9 @@ func sidecarValues(r helm.Release) map[string]any {
 		if value, ok := global[key]; ok {
 			values[key] = value
 		}
+	}
+	if proxy, _ := global["proxy"].(map[string]any); proxy["image"] != nil {
+		values["proxy"] = map[string]any{"image": proxy["image"]}
 	}
 	if _, ok := values["tag"]; !ok {
 		values["tag"] = tagIn(r)

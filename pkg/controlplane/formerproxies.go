@@ -44,7 +44,11 @@ func (a *applier) formerProxies(ctx context.Context, p *RollbackPlan, o Rollback
 	if err := a.watch.await(ctx, await, old); err != nil {
 		return err
 	}
-	v := a.verifier(p.plane.Namespace, p.To)
+	former, err := manifestObjects(p.old)
+	if err != nil {
+		return err
+	}
+	v := a.verifier(p.plane.Namespace, p.To, givenOut(former))
 	v.anyAnswer = true
 	if _, warning, err := v.run(ctx, 1); err != nil {
 		return err

@@ -66,12 +66,3 @@ func pinRefusal(r ReleasePlan, target *semver.Version) []gate.Refusal {
 		Reason: fmt.Sprintf("its values hold istiod at %s, so that sidecars of %s would be newer than it", v, target),
 	}}
 }
-
-// chartWarning says that a chart taken as it is belongs to another version.
-func chartWarning(ch *helm.Chart, target *semver.Version) []string {
-	v, err := semver.NewVersion(ch.Version)
-	if err != nil || ch.Placeholder || v.Major() == target.Major() && v.Minor() == target.Minor() {
-		return nil
-	}
-	return []string{fmt.Sprintf("the chart %s from %s is not of the target's version %s", ch, ch.From, target)}
-}

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
@@ -33,6 +34,9 @@ type verifier struct {
 	istioNamespace string
 	revision       string
 	tag            string
+	// image is what the injector's rendered configuration gives out, which may be
+	// pinned whatever the tag says; empty where that is not known.
+	image string
 	// anyAnswer takes no answer for none: the caller goes on with a warning.
 	anyAnswer bool
 }
@@ -47,11 +51,18 @@ func injectedTag(r *ReleasePlan, target string) string {
 	return target
 }
 
+// givenOut gives the image that an injector gives out by a release's objects,
+// "" where they do not tell.
+func givenOut(objects []*unstructured.Unstructured) string {
+	in, _ := injectionIn(objects)
+	return in.ImageFor(nil)
+}
+
 // askAgain is the pause between questions while the answer is not yet the new
 // one.
 const askAgain = 500 * time.Millisecond
 
-// run asks until as many answers in a row as wanted bear the tag, and gives the
+// run asks until as many answers in a row as wanted are right, and gives the
 // image. The warning says why the injector could not be asked. A *gate.Timeout
 // says what the last answer was.
 func (v verifier) run(ctx context.Context, wanted int) (image, warning string, err error) {
@@ -89,7 +100,7 @@ func (v verifier) run(ctx context.Context, wanted int) (image, warning string, e
 			return "", answer.failure, nil
 		}
 		if v.now().After(deadline) {
-			return "", "", &gate.Timeout{Reason: fmt.Sprintf("the injector does not give out %s: %s", v.tag, last)}
+			return "", "", &gate.Timeout{Reason: fmt.Sprintf("the injector does not give out %s: %s", v.wanted(), last)}
 		}
 		select {
 		case <-ctx.Done():
@@ -99,11 +110,20 @@ func (v verifier) run(ctx context.Context, wanted int) (image, warning string, e
 	}
 }
 
-// bears compares tags without their variant: that may be a value of its own.
+// bears says whether an image is the wanted one. Registries are not compared,
+// since a webhook may send pods to a mirror; tags are without their variant, which
+// may be a value of its own.
 func (v verifier) bears(image string) bool {
-	_, tag, _ := mesh.SplitImage(image)
-	return tag == v.tag || mesh.BaseTag(tag) == mesh.BaseTag(v.tag)
+	_, tag, digest := mesh.SplitImage(image)
+	wanted, wantedDigest := v.tag, ""
+	if v.image != "" {
+		_, wanted, wantedDigest = mesh.SplitImage(v.image)
+	}
+	return mesh.BaseTag(tag) == mesh.BaseTag(wanted) && (wantedDigest == "" || digest == wantedDigest)
 }
+
+// wanted names what the injector is to give out.
+func (v verifier) wanted() string { return cmp.Or(v.image, v.tag) }
 
 // answer is what came of one question. Unable says that this namespace cannot
 // be used to ask; failure that the injector did not answer this time.
