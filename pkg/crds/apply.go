@@ -65,7 +65,7 @@ func Apply(ctx context.Context, c *cluster.Cluster, p *Plan, o Options, emit pro
 	result.Written = r.Changing()
 	emit.Emit(progress.Event{
 		Kind: progress.StepFinished, Finished: len(result.Written), Total: len(result.Written),
-		Message: fmt.Sprintf("%d definitions are of Istio %s; %d objects as before", len(p.work.targets), p.Tag, result.Objects-gone),
+		Message: fmt.Sprintf("%d definitions are of Istio %s; %d objects as before", len(p.work.targets), p.Brings(), result.Objects-gone),
 	})
 	return result, nil
 }
@@ -80,7 +80,7 @@ func (p *Plan) headline() string {
 	case Install:
 		return fmt.Sprintf("install %s as release %s in %s", p.Release.ChartTo, p.Release.Name, p.Release.Namespace)
 	default:
-		return fmt.Sprintf("apply the definitions of Istio %s", p.Tag)
+		return fmt.Sprintf("apply the definitions of Istio %s", p.Brings())
 	}
 }
 
@@ -190,7 +190,7 @@ func (r *run) upgrade(ctx context.Context) error {
 	r.emit.Emit(progress.Event{Kind: progress.Started, Object: object, Message: r.headline()})
 	_, err := helm.Upgrade(ctx, r.c, *r.work.release, r.work.chart, r.work.values, helm.ApplyOptions{
 		ServerSide: "true", ForceConflicts: true, Timeout: r.o.timeout(), Adjust: keepWebhooks,
-		Description: "Upgraded to Istio " + r.Tag,
+		Description: "Upgraded to Istio " + r.Brings(),
 	})
 	if err != nil {
 		return fmt.Errorf("%w; run the same command again once the cause is gone", err)

@@ -156,7 +156,7 @@ func TestReleasesGrow(t *testing.T) {
 			t.Fatal(err)
 		}
 		ch := &helm.Chart{Component: helm.Base, Chart: &chart.Chart{Files: []*chartcommon.File{{Name: "crds/crd-all.gen.yaml", Data: text}}}}
-		targets, inTemplates, err := chartCRDs(ch, &helm.Rendered{}, true)
+		targets, inTemplates, err := chartCRDs(ch, &helm.Rendered{}, false)
 		if err != nil || inTemplates {
 			t.Fatal(inTemplates, err)
 		}
@@ -197,17 +197,19 @@ func TestChartCRDs(t *testing.T) {
 		name        string
 		chart       *helm.Chart
 		rendered    []*unstructured.Unstructured
-		released    bool
+		whole       bool
 		inTemplates bool
 		label       string
 	}{
-		{"templates", &helm.Chart{Component: helm.Base, Chart: files(rawFile)}, []*unstructured.Unstructured{parse(t, labelled)}, true, true, "app.kubernetes.io/managed-by"},
-		{"templates, no release", &helm.Chart{Component: helm.Base, Chart: files(rawFile)}, []*unstructured.Unstructured{parse(t, labelled)}, false, true, "app"},
-		{"folder", &helm.Chart{Component: helm.Base, Chart: files("crds/all.yaml")}, nil, true, false, "app"},
-		{"jobs", &helm.Chart{Component: helm.IstioInit, Chart: &chart.Chart{}}, []*unstructured.Unstructured{configMap}, true, false, "app"},
+		{"templates", &helm.Chart{Component: helm.Base, Chart: files(rawFile)}, []*unstructured.Unstructured{parse(t, labelled)}, false, true, "app.kubernetes.io/managed-by"},
+		{"templates, the whole set", &helm.Chart{Component: helm.Base, Chart: files(rawFile)}, []*unstructured.Unstructured{parse(t, labelled)}, true, false, "app"},
+		{"values that switch all off, the whole set", &helm.Chart{Component: helm.Base, Chart: files(rawFile)}, nil, true, false, "app"},
+		{"folder", &helm.Chart{Component: helm.Base, Chart: files("crds/all.yaml")}, nil, false, false, "app"},
+		{"folder, the whole set", &helm.Chart{Component: helm.Base, Chart: files("crds/all.yaml")}, nil, true, false, "app"},
+		{"jobs", &helm.Chart{Component: helm.IstioInit, Chart: &chart.Chart{}}, []*unstructured.Unstructured{configMap}, false, false, "app"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			targets, inTemplates, err := chartCRDs(c.chart, &helm.Rendered{Objects: c.rendered}, c.released)
+			targets, inTemplates, err := chartCRDs(c.chart, &helm.Rendered{Objects: c.rendered}, c.whole)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -216,15 +218,41 @@ func TestChartCRDs(t *testing.T) {
 			}
 		})
 	}
-	if _, _, err := chartCRDs(&helm.Chart{Component: helm.Base, Chart: &chart.Chart{}}, &helm.Rendered{}, true); err == nil {
-		t.Error("a chart without definitions was taken")
+	for want, ch := range map[string]*helm.Chart{
+		"brings no CustomResourceDefinition": {Component: helm.Base, Chart: &chart.Chart{}},
+		"give --external":                    {Component: helm.Base, Chart: files(rawFile)},
+	} {
+		if _, _, err := chartCRDs(ch, &helm.Rendered{}, false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error with %q, got %v", want, err)
+		}
+	}
+}
+
+// The definitions are those of the chart, whatever the tag says.
+func TestBrings(t *testing.T) {
+	for _, c := range []struct {
+		tag           string
+		chart         helm.Chart
+		brings, label string
+	}{
+		{"1.31.0", helm.Chart{Version: "1.31.0"}, "1.31.0", "1.31.0"},
+		{"1.31.0-distroless", helm.Chart{Version: "1.31.0"}, "1.31.0-distroless", "1.31.0"},
+		{"1.31.0", helm.Chart{Version: "1.31.4+corp.1"}, "1.31.0", "1.31.4"},
+		{"1.31.0", helm.Chart{Version: "1.30.2"}, "1.30.2", "1.30.2"},
+		{"1.31.0-debug", helm.Chart{Version: "1.0.0", Placeholder: true}, "1.31.0-debug", "1.31.0"},
+	} {
+		p := &Plan{Tag: c.tag, work: work{chart: &c.chart}}
+		tag, _ := mesh.TagVersion(c.tag)
+		if got, label := p.Brings(), labelVersion(&c.chart, tag); got != c.brings || label != c.label {
+			t.Errorf("%s, chart %s: %q and label %q, want %q and %q", c.tag, c.chart.Version, got, label, c.brings, c.label)
+		}
 	}
 }
 
 func TestStoredVersions(t *testing.T) {
 	live := crd(t, definition(version("v1alpha3", false, hosts), version("v1", true, hosts)))
 	live.StoredVersions = []string{"v1alpha3", "v1"}
-	p := &Plan{Tag: "1.31.0", work: work{targets: []target{targetOf(t, definition(version("v1", true, hosts)))}}}
+	p := &Plan{Tag: "1.31.0", work: work{chart: &helm.Chart{Version: "1.31.0"}, targets: []target{targetOf(t, definition(version("v1", true, hosts)))}}}
 	p.judgeStored([]mesh.CRD{live})
 	if len(p.Refusals) != 1 || p.Refusals[0].Forceable || !strings.Contains(p.Refusals[0].Reason, "v1alpha3") {
 		t.Errorf("refusals: %+v", p.Refusals)

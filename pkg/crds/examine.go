@@ -100,7 +100,7 @@ func (p *Plan) judgeInvalid() {
 		}
 		p.Refusals = append(p.Refusals, gate.Refusal{
 			Object: name, Forceable: true,
-			Reason: fmt.Sprintf("the schema of Istio %s refuses it: %s", p.Tag, object.Errors[0]),
+			Reason: fmt.Sprintf("the schema of Istio %s refuses it: %s", p.Brings(), object.Errors[0]),
 			Cure:   "correct the object first",
 		})
 	}

@@ -46,12 +46,12 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, source helm.Source, o Opti
 	if err := p.load(ctx, c, source, version, live, o); err != nil {
 		return nil, err
 	}
-	p.CRDs = compare(p.work.targets, live, p.work.chart.Component == helm.Base)
+	p.CRDs = compare(p.work.targets, live, p.work.chart.Component == helm.Base && !o.External)
 	if o.External {
 		p.Action, p.Release, p.Refusals = Verify, nil, []gate.Refusal{}
 		for _, reason := range olderThan(live, p.work.targets) {
 			p.Refusals = append(p.Refusals, gate.Refusal{
-				Reason: fmt.Sprintf("%s, which Istio %s brings", reason, o.Tag), Cure: "update the definitions by the pipeline that brings them",
+				Reason: fmt.Sprintf("%s, which Istio %s brings", reason, p.Brings()), Cure: "update the definitions by the pipeline that brings them",
 			})
 		}
 		return p, p.examine(ctx, c, live)
@@ -129,6 +129,7 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 	if w.chart, err = source.Load(ctx, component, o.Tag); err != nil {
 		return err
 	}
+	p.Warnings = append(p.Warnings, w.chart.OtherMinorWarning(version)...)
 	caps, err := helm.Capabilities(c)
 	if err != nil {
 		return err
@@ -136,7 +137,10 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 	as := helm.Release{Name: legacyRelease, Namespace: o.IstioNamespace}
 	w.values = map[string]any{}
 	if w.release != nil {
-		as, w.values = *w.release, w.release.Values
+		if w.base, err = goesFrom(ctx, c, *w.release); err != nil {
+			return err
+		}
+		as, w.values = *w.release, w.base.Values
 	} else if component == helm.IstioInit {
 		if w.former, err = formerRelease(ctx, c, o.IstioNamespace); err != nil {
 			return err
@@ -155,7 +159,7 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 		return err
 	}
 	w.objects = rendered.Objects
-	if w.targets, w.inTemplates, err = chartCRDs(w.chart, rendered, w.release != nil); err != nil {
+	if w.targets, w.inTemplates, err = chartCRDs(w.chart, rendered, w.release == nil || o.External); err != nil {
 		return err
 	}
 	if err := servedBy(c, w.targets); err != nil {
@@ -164,7 +168,7 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 	switch {
 	case component == helm.Base && w.release == nil:
 		p.Action, w.manager = ApplyOnly, o.fieldManager()
-		markVersion(w.targets, version.String())
+		markVersion(w.targets, labelVersion(w.chart, version))
 		return nil
 	case component == helm.Base:
 		p.Action, w.manager = Upgrade, helmManager
@@ -177,8 +181,8 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 	var stored []*unstructured.Unstructured
 	if w.release != nil {
 		p.Release.ChartFrom = w.release.ChartName + "-" + w.release.ChartVersion
-		if stored, err = helm.ParseManifest(w.release.Manifest); err != nil {
-			return fmt.Errorf("read the manifest of %s: %w", w.release, err)
+		if stored, err = helm.ParseManifest(w.base.Manifest); err != nil {
+			return fmt.Errorf("read the manifest of revision %d of %s: %w", w.base.Revision, w.release, err)
 		}
 		w.stored = stored
 		p.Refusals = append(p.Refusals, releaseRefusals(w.release)...)
@@ -190,7 +194,7 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 		return err
 	}
 	if component == helm.IstioInit {
-		if p.Action == Replace && !w.same {
+		if p.Action == Replace { // one definition that has drifted is enough for it
 			p.Refusals = append(p.Refusals, removalRefusals(w.release, stored, live)...)
 		}
 		w.jobs = jobNames(rendered.Objects)
@@ -201,7 +205,7 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 		p.Refusals = append(p.Refusals, gate.Refusal{
 			Object: "customresourcedefinition/" + name,
 			Reason: fmt.Sprintf("upgrading %s would delete it with all its objects: the new chart does not have it, and it has no keep policy", w.release),
-			Cure:   fmt.Sprintf("kubectl annotate customresourcedefinition %s %s=%s", name, mesh.KeepAnnotation, mesh.KeepValue),
+			Cure:   fmt.Sprintf("kubectl annotate --overwrite customresourcedefinition %s %s=%s", name, mesh.KeepAnnotation, mesh.KeepValue),
 		})
 	}
 	return nil
@@ -229,7 +233,7 @@ func (p *Plan) judgeStored(live []mesh.CRD) {
 		for _, version := range without(live[at].StoredVersions, versionNames(t.Versions)) {
 			p.Refusals = append(p.Refusals, gate.Refusal{
 				Object: "customresourcedefinition/" + t.Name,
-				Reason: fmt.Sprintf("its status.storedVersions still lists %s, which Istio %s no longer has", version, p.Tag),
+				Reason: fmt.Sprintf("its status.storedVersions still lists %s, which Istio %s no longer has", version, p.Brings()),
 				Cure:   fmt.Sprintf("write its objects anew (kubectl get %s -A -o yaml | kubectl replace -f -), then take %s out of status.storedVersions", t.Name, version),
 			})
 		}

@@ -148,6 +148,31 @@ func TestReleaseRefusals(t *testing.T) {
 	}
 }
 
+func TestInForce(t *testing.T) {
+	history := func(component helm.Component, statuses ...string) []helm.Release {
+		var all []helm.Release
+		for i, status := range statuses {
+			all = append(all, helm.Release{Component: component, Revision: len(statuses) - i, Status: status})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		name    string
+		history []helm.Release // the newest first
+		want    int
+	}{
+		{"deployed", history(helm.Base, "deployed", "superseded"), 2},
+		{"failed", history(helm.Base, "failed", "failed", "deployed", "superseded"), 2},
+		{"never ended", history(helm.Base, "pending-upgrade", "deployed"), 1},
+		{"nothing in force", history(helm.Base, "failed", "superseded"), 2},
+		{"uninstalled and installed anew", history(helm.IstioInit, "failed", "deployed"), 2},
+	} {
+		if got := inForce(c.history[0], c.history); got.Revision != c.want {
+			t.Errorf("%s: revision %d, want %d", c.name, got.Revision, c.want)
+		}
+	}
+}
+
 // TestRemovalRefusals is what must not be in a legacy release that is deleted.
 func TestRemovalRefusals(t *testing.T) {
 	text := definition(version("v1", true, hosts))

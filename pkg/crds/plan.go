@@ -12,6 +12,7 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 )
 
 // Step is the name of the step in events and refusals.
@@ -127,6 +128,8 @@ type Plan struct {
 type work struct {
 	chart   *helm.Chart
 	release *helm.Release
+	// base is the revision of it that the action goes out from, see goesFrom.
+	base helm.Release
 	// former is what is left of a legacy release that a run of ours deleted, and
 	// was stopped before it had installed the new one.
 	former  *helm.Release
@@ -140,7 +143,7 @@ type work struct {
 	stale []string
 	// same says that the release is already what the chart makes of its values.
 	same bool
-	// stored are the objects of the release as it is.
+	// stored are the objects of base.
 	stored []*unstructured.Unstructured
 	// objects are what the chart renders, jobs the names of the Jobs among them.
 	objects []*unstructured.Unstructured
@@ -214,6 +217,15 @@ type Result struct {
 	// Objects is the number of custom resources before; all are there afterwards,
 	// but those that others deleted meanwhile, which an event names.
 	Objects int `json:"objects"`
+}
+
+// Brings is the version of Istio whose definitions the chart has: the tag, or
+// the chart's own where it is of another minor version.
+func (p *Plan) Brings() string {
+	if v, ok := mesh.TagVersion(p.Tag); ok && p.work.chart.OtherMinor(v) {
+		return p.work.chart.Version
+	}
+	return p.Tag
 }
 
 // Writes says whether applying the plan changes the cluster.

@@ -2,6 +2,7 @@ package crds
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
@@ -76,7 +78,7 @@ func WithOwners(live []mesh.CRD, releases []helm.Release, istioNamespace string)
 	if err != nil {
 		return live
 	}
-	brings, _, err := chartCRDs(release.Chart, &helm.Rendered{Objects: objects}, true)
+	brings, _, err := chartCRDs(release.Chart, &helm.Rendered{Objects: objects}, false)
 	if err != nil {
 		return live
 	}
@@ -125,6 +127,30 @@ func releaseRefusals(r *helm.Release) []gate.Refusal {
 		})
 	}
 	return refusals
+}
+
+// goesFrom gives the revision of a release whose values are kept and whose objects
+// the new ones are compared with.
+func goesFrom(ctx context.Context, c *cluster.Cluster, newest helm.Release) (helm.Release, error) {
+	if newest.Deployed() {
+		return newest, nil
+	}
+	history, err := helm.History(ctx, c, newest.Namespace, newest.Name)
+	if err != nil {
+		return helm.Release{}, err
+	}
+	return inForce(newest, history), nil
+}
+
+// inForce gives the revision that Helm takes for the one before: of the history,
+// newest first, the one that is deployed, also where a newer one failed or never
+// ended; the newest where none is, and of istio-init, whose uninstallation takes
+// that (helm/helm:pkg/action/upgrade.go, uninstall.go).
+func inForce(newest helm.Release, history []helm.Release) helm.Release {
+	if at := slices.IndexFunc(history, helm.Release.Deployed); at >= 0 && newest.Component != helm.IstioInit {
+		return history[at]
+	}
+	return newest
 }
 
 // removalRefusals says why deleting the legacy release would take more away

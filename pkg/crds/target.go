@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/Masterminds/semver/v3"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
@@ -24,18 +25,19 @@ const rawFile = "files/crd-all.gen.yaml"
 // chartCRDs gives the definitions that a chart brings, by name: from its
 // templates (base 1.24 and later), its crds folder (base 1.6 to 1.23), or the
 // ConfigMaps that its Jobs apply (istio-init). inTemplates says the first.
-// Without a release, the templates' labels would name a release that is not
-// there, so the plain file is taken. A chart without any is a *gate.BadInput.
-func chartCRDs(ch *helm.Chart, rendered *helm.Rendered, released bool) (targets []target, inTemplates bool, err error) {
+// With whole, the plain file is taken where the chart has one: without a release,
+// the templates' labels would name one that is not there; and the values of those
+// whose definitions come from elsewhere switch them off. A chart that brings none
+// is a *gate.BadInput.
+func chartCRDs(ch *helm.Chart, rendered *helm.Rendered, whole bool) (targets []target, inTemplates bool, err error) {
 	var definitions []*unstructured.Unstructured
 	switch {
 	case ch.Component == helm.IstioInit:
 		definitions, err = jobCRDs(rendered.Objects)
+	case whole && file(ch, rawFile) != "":
+		definitions, err = helm.ParseManifest(file(ch, rawFile))
 	case hasCRDs(rendered.Objects):
 		definitions, inTemplates = rendered.Objects, true
-		if raw := file(ch, rawFile); !released && raw != "" {
-			definitions, err = helm.ParseManifest(raw)
-		}
 	default:
 		for _, crd := range ch.Chart.CRDObjects() {
 			objects, parseErr := helm.ParseManifest(string(crd.File.Data))
@@ -57,6 +59,9 @@ func chartCRDs(ch *helm.Chart, rendered *helm.Rendered, released bool) (targets 
 			return nil, false, gate.BadInputf("the chart %s: %v", ch, err)
 		}
 		targets = append(targets, target{crd})
+	}
+	if len(targets) == 0 && file(ch, rawFile) != "" {
+		return nil, false, gate.BadInputf("the release's values (base.excludedCRDs, global.resourceScope) keep the chart %s from bringing any CustomResourceDefinition; where they come from elsewhere, give --external", ch)
 	}
 	if len(targets) == 0 {
 		return nil, false, gate.BadInputf("the chart %s from %s brings no CustomResourceDefinition of Istio", ch, ch.From)
@@ -109,6 +114,16 @@ func file(ch *helm.Chart, name string) string {
 		}
 	}
 	return ""
+}
+
+// labelVersion gives the version that definitions are labelled with: the chart's,
+// without what no label may hold, or the tag's where the chart's says nothing.
+func labelVersion(ch *helm.Chart, tag *semver.Version) string {
+	if ch.Placeholder {
+		return tag.String()
+	}
+	version, _, _ := strings.Cut(ch.Version, "+")
+	return version
 }
 
 // markVersion labels definitions with their version, as the templates of

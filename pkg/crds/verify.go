@@ -49,7 +49,7 @@ func (r *run) verify(ctx context.Context, before inventory) (gone int, err error
 		return 0, err
 	}
 	if older := olderThan(now, r.work.targets); len(older) > 0 {
-		return 0, fmt.Errorf("the definitions are not those of Istio %s yet: %s", r.Tag, strings.Join(older, "; "))
+		return 0, fmt.Errorf("the definitions are not those of Istio %s yet: %s", r.Brings(), strings.Join(older, "; "))
 	}
 	for _, was := range r.live {
 		at := slices.IndexFunc(now, func(crd mesh.CRD) bool { return crd.Name == was.Name })

@@ -139,6 +139,22 @@ func absent(component Component, version, from string, have []string) error {
 // String gives the chart as helm list names it.
 func (c *Chart) String() string { return fmt.Sprintf("%s-%s", c.Name, c.Version) }
 
+// OtherMinor tells whether the chart is of another minor version of Istio than
+// the target, as far as its own version says anything.
+func (c *Chart) OtherMinor(target *semver.Version) bool {
+	v, err := semver.NewVersion(c.Version)
+	return err == nil && !c.Placeholder && (v.Major() != target.Major() || v.Minor() != target.Minor())
+}
+
+// OtherMinorWarning says that a chart taken as it is belongs to another version
+// than the target; nil where it does not.
+func (c *Chart) OtherMinorWarning(target *semver.Version) []string {
+	if !c.OtherMinor(target) {
+		return nil
+	}
+	return []string{fmt.Sprintf("the chart %s from %s is not of the target's version %s", c, c.From, target)}
+}
+
 // Texts gives the chart's templates and files, subcharts included.
 func (c *Chart) Texts() []string {
 	var texts []string

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/Masterminds/semver/v3"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
@@ -51,6 +52,26 @@ func TestComponentOf(t *testing.T) {
 	} {
 		if got, ok := ComponentOf(name); got != want || ok != (want != "") {
 			t.Errorf("ComponentOf(%q) = %q, %v", name, got, ok)
+		}
+	}
+}
+
+func TestOtherMinorWarning(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		chart Chart
+		want  []string
+	}{
+		"the same version":        {Chart{Version: "1.31.0"}, nil},
+		"another patch":           {Chart{Version: "1.31.4"}, nil},
+		"the minor before":        {Chart{Name: "base", Version: "1.30.2", From: "./charts"}, []string{"the chart base-1.30.2 from ./charts is not of the target's version 1.31.0"}},
+		"another major":           {Chart{Name: "base", Version: "2.31.0", From: "x"}, []string{"the chart base-2.31.0 from x is not of the target's version 1.31.0"}},
+		"a placeholder":           {Chart{Version: "1.0.0", Placeholder: true}, nil},
+		"a version that is none":  {Chart{Version: "newest"}, nil},
+		"a build of the same one": {Chart{Version: "1.31.0+corp.1"}, nil},
+	} {
+		if diff := cmp.Diff(c.want, c.chart.OtherMinorWarning(semver.MustParse("1.31.0"))); diff != "" {
+			t.Errorf("%s: %s", name, diff)
 		}
 	}
 }

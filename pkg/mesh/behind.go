@@ -30,11 +30,27 @@ var v1Kinds = []string{
 	"workloadgroups.networking.istio.io",
 }
 
+// otherKinds are CRDs of today's charts beside v1Kinds and newKinds.
+var otherKinds = []string{
+	"envoyfilters.networking.istio.io", "proxyconfigs.networking.istio.io", "wasmplugins.extensions.istio.io",
+}
+
+// ofToday tells whether Istio's charts of today define a CRD. Others, such as
+// istiooperators.install.istio.io, are left over, and nothing brings them on.
+func ofToday(name string) bool {
+	for _, kind := range newKinds {
+		if kind.name == name {
+			return true
+		}
+	}
+	return slices.Contains(v1Kinds, name) || slices.Contains(otherKinds, name)
+}
+
 // CRDsBehind says what of the CRDs is too old for a control plane of the
 // target version, one sentence each without a final period; empty where they
 // will do. It judges by what is certain without the target's own CRDs:
 // versions that the target reads, CRDs that it watches, and the minor version
-// that labels name.
+// that the labels of Istio's charts name.
 func CRDsBehind(crds []CRD, target *semver.Version) []string {
 	behind := []string{}
 	if len(crds) == 0 {
@@ -64,9 +80,9 @@ func CRDsBehind(crds []CRD, target *semver.Version) []string {
 		}
 	}
 	for _, crd := range crds {
-		v, err := semver.NewVersion(crd.Version)
-		if err == nil && (v.Major() < target.Major() || v.Major() == target.Major() && v.Minor() < target.Minor()) {
-			behind = append(behind, fmt.Sprintf("%s is of Istio %s", crd.Name, crd.Version))
+		v, err := semver.NewVersion(crd.ChartVersion)
+		if err == nil && ofToday(crd.Name) && (v.Major() < target.Major() || v.Major() == target.Major() && v.Minor() < target.Minor()) {
+			behind = append(behind, fmt.Sprintf("%s is of Istio %s", crd.Name, crd.ChartVersion))
 		}
 	}
 	return behind

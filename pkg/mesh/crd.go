@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -36,6 +37,10 @@ type CRD struct {
 	// Version is the Istio version that the labels name, which charts from
 	// 1.24 on and istioctl set; empty otherwise. A hint, not a proof.
 	Version string `json:"version,omitempty"`
+	// ChartVersion is the version that the labels of Istio's charts name; empty
+	// otherwise. It leaves out what istioctl of before 1.24 wrote, which stays
+	// where newer definitions are applied over it.
+	ChartVersion string `json:"-"`
 	// Managers are the field managers that wrote it, sorted.
 	Managers []string `json:"managers"`
 	// Object is the whole definition, converted to v1.
@@ -153,9 +158,10 @@ func NewCRD(raw *unstructured.Unstructured) (*CRD, error) {
 		Namespaced:     object.Spec.Scope == apiextensionsv1.NamespaceScoped,
 		Versions:       []VersionInfo{},
 		StoredVersions: append([]string{}, object.Status.StoredVersions...),
-		Owners:         OwnersOf(object), Version: labelledVersion(object.Labels),
+		Owners:         OwnersOf(object), ChartVersion: chartVersion(object.Labels),
 		Managers: []string{}, Object: object, Raw: raw,
 	}
+	crd.Version = cmp.Or(crd.ChartVersion, firstVersion(object.Labels[label.OperatorVersion.Name]))
 	for _, v := range object.Spec.Versions {
 		crd.Versions = append(crd.Versions, VersionInfo{Name: v.Name, Served: v.Served, Storage: v.Storage})
 	}
@@ -192,15 +198,16 @@ func toV1(raw *unstructured.Unstructured) (*apiextensionsv1.CustomResourceDefini
 	return object, apiextensionsv1.Convert_apiextensions_CustomResourceDefinition_To_v1_CustomResourceDefinition(internal, object, nil)
 }
 
-// labelledVersion reads the version that charts from 1.24 on and istioctl
-// write to a CRD's labels.
-func labelledVersion(labels map[string]string) string {
-	chart := labels["helm.sh/chart"]
-	for _, value := range []string{
-		labels["app.kubernetes.io/version"],
-		strings.TrimPrefix(chart, "base-"),
-		labels[label.OperatorVersion.Name],
-	} {
+// chartVersion reads the version that charts from 1.24 on write to a CRD's
+// labels; empty where there is none.
+func chartVersion(labels map[string]string) string {
+	return firstVersion(labels["app.kubernetes.io/version"], strings.TrimPrefix(labels["helm.sh/chart"], "base-"))
+}
+
+// firstVersion gives the first of the values that is a version, and "" where
+// none is.
+func firstVersion(values ...string) string {
+	for _, value := range values {
 		if v, ok := TagVersion(value); ok && !IsPlaceholder(value) {
 			return v.String()
 		}

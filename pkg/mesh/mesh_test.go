@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -246,12 +247,18 @@ func TestCRDsBehind(t *testing.T) {
 	full := func(version string, names ...string) []CRD {
 		var crds []CRD
 		for _, name := range append(names, v1Kinds...) {
-			crds = append(crds, CRD{Name: name, Version: version, Versions: []VersionInfo{{Name: "v1", Served: true}}})
+			crds = append(crds, CRD{Name: name, ChartVersion: version, Versions: []VersionInfo{{Name: "v1", Served: true}}})
 		}
 		return crds
 	}
 	unserved := full("")
 	unserved[3].Versions[0].Served = false
+	// istioctl of before 1.24 left them, and the plain file was applied since.
+	left := full("", "trafficextensions.extensions.istio.io")
+	for i := range left {
+		left[i].Version = "1.23.0"
+	}
+	leftover := CRD{Name: "istiooperators.install.istio.io", Version: "1.23.0", ChartVersion: "1.23.0"}
 	for _, c := range []struct {
 		name   string
 		crds   []CRD
@@ -265,11 +272,68 @@ func TestCRDsBehind(t *testing.T) {
 		{"a kind is missing", full("1.30.0"), "1.30.0-rc.0", 1},
 		{"v1 is not served", unserved, "1.24.0", 1},
 		{"v1 is not yet read", unserved, "1.23.0", 0},
+		{"a leftover that no chart brings on", append(full("1.31.0", "trafficextensions.extensions.istio.io"), leftover), "1.31.0", 0},
+		{"labels of a former istioctl", left, "1.31.0", 0},
+		{"one more kind of today's charts", append(full("1.31.0", "trafficextensions.extensions.istio.io"), CRD{Name: "envoyfilters.networking.istio.io", ChartVersion: "1.30.2"}), "1.31.0", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := CRDsBehind(c.crds, semver.MustParse(c.target)); len(got) != c.want {
 				t.Errorf("got %d: %q", len(got), got)
 			}
 		})
+	}
+}
+
+// What istioctl wrote is shown, and proves nothing.
+func TestCRDVersions(t *testing.T) {
+	for name, c := range map[string]struct {
+		labels      map[string]string
+		shown, sure string
+	}{
+		"none":          {nil, "", ""},
+		"chart":         {map[string]string{"app.kubernetes.io/version": "1.31.0", "operator.istio.io/version": "1.23.0"}, "1.31.0", "1.31.0"},
+		"chart's name":  {map[string]string{"helm.sh/chart": "base-1.30.2"}, "1.30.2", "1.30.2"},
+		"a placeholder": {map[string]string{"helm.sh/chart": "base-1.0.0"}, "", ""},
+		"istioctl":      {map[string]string{"operator.istio.io/version": "1.23.0"}, "1.23.0", ""},
+	} {
+		object := definition(t, virtualServices)
+		object.SetLabels(c.labels)
+		crd, err := NewCRD(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if crd.Version != c.shown || crd.ChartVersion != c.sure {
+			t.Errorf("%s: %q and %q, want %q and %q", name, crd.Version, crd.ChartVersion, c.shown, c.sure)
+		}
+	}
+}
+
+// Helm's upgrade knows one spelling of the policy, its uninstall several.
+func TestVanishing(t *testing.T) {
+	stored := definition(t, virtualServices)
+	for name, c := range map[string]struct {
+		policy string // of the live object
+		next   []*unstructured.Unstructured
+		goes   bool
+		kept   bool // by an uninstall
+	}{
+		"no policy":          {"", nil, true, false},
+		"kept":               {"keep", nil, false, true},
+		"kept in capitals":   {"Keep", nil, true, true},
+		"kept with a space":  {"keep ", nil, true, true},
+		"in the next chart":  {"", []*unstructured.Unstructured{stored}, false, false},
+		"of some other kind": {"delete", nil, true, false},
+	} {
+		live := CRD{Name: stored.GetName(), Object: &apiextensionsv1.CustomResourceDefinition{}}
+		live.Object.Annotations = map[string]string{KeepAnnotation: c.policy}
+		if got := Vanishing([]*unstructured.Unstructured{stored}, c.next, []CRD{live}); (len(got) > 0) != c.goes {
+			t.Errorf("%s: vanishing %v", name, got)
+		}
+		if got := Kept(live.Object.Annotations); got != c.kept {
+			t.Errorf("%s: kept %v", name, got)
+		}
+	}
+	if got := Vanishing([]*unstructured.Unstructured{stored}, nil, nil); len(got) > 0 {
+		t.Errorf("what is not there vanishes: %v", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/crds"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 )
@@ -130,6 +131,7 @@ func (o *allOptions) runStages(ctx context.Context, c *cluster.Cluster, stages [
 	// What a step has locked stays locked until the last one has ended.
 	ctx, o.locks = o.newLocks(ctx, c)
 	defer o.locks.Release(ctx)
+	var refused error // by the API server, in a dry run, which goes on to the other plans
 	for i, plan := range stages {
 		a := plans[i].action
 		if !plans[i].final {
@@ -144,12 +146,16 @@ func (o *allOptions) runStages(ctx context.Context, c *cluster.Cluster, stages [
 		step := o.document(a)
 		err = o.carryOut(ctx, o.session, c.Identity(), o.apart(a), &step)
 		step.endWith(err)
+		if err == nil && a.step == crds.Step {
+			refused = o.tryDefinitions(ctx, o.session, a)
+			step.endWith(refused)
+		}
 		doc.Steps = append(doc.Steps, step)
 		if err != nil {
-			return err
+			return errors.Join(refused, err)
 		}
 	}
-	return nil
+	return refused
 }
 
 // planAhead makes the plans of all steps before the first of them writes. Its

@@ -114,10 +114,19 @@ func (o *crdsOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := o.changeFlags.run(ctx, o.session, c.Identity(), a); err != nil || o.dryRun != dryRunServer || a.empty {
+	if err := o.changeFlags.run(ctx, o.session, c.Identity(), a); err != nil {
 		return err
 	}
-	_, err = a.apply(ctx, progress.Emitter{Step: crds.Step, To: o.listener(o.session)})
+	return o.tryDefinitions(ctx, o.session, a)
+}
+
+// tryDefinitions has the API server judge the definitions of the step's plan, where
+// a dry run by the server was asked for. The error says what it refuses.
+func (c *changeFlags) tryDefinitions(ctx context.Context, s *session, a action) error {
+	if c.dryRun != dryRunServer || a.empty {
+		return nil
+	}
+	_, err := a.apply(ctx, progress.Emitter{Step: a.step, To: c.listener(s)})
 	return err
 }
 
@@ -129,14 +138,14 @@ func crdsAction(ctx context.Context, c *cluster.Cluster, source helm.Source, opt
 	}
 	a := action{
 		step: crds.Step, plan: plan, refusals: plan.Refusals, warnings: plan.Warnings, empty: !plan.Writes(),
-		nothing: "Nothing to change: the definitions are those of Istio " + plan.Tag + ".",
+		nothing: "Nothing to change: the definitions are those of Istio " + plan.Brings() + ".",
 		show:    crdsTable(plan),
 		apply: func(ctx context.Context, emit progress.Emitter) (any, error) {
 			return crds.Apply(ctx, c, plan, options, emit)
 		},
 	}
 	if plan.Action == crds.Verify {
-		a.nothing = "The definitions are new enough for Istio " + plan.Tag + "."
+		a.nothing = "The definitions are new enough for Istio " + plan.Brings() + "."
 	}
 	for _, name := range plan.Changing() {
 		a.names = append(a.names, "customresourcedefinition/"+name)

@@ -43,7 +43,10 @@ func TestAllUpgradesTheMesh(t *testing.T) {
 	endpoints := w.WatchEndpoints(ns, services...)
 	args := []string{"all", "--tag", newer, "-A", "--yes", "--charts", clustertest.Parts.PackagedCharts(), "--max-parallel", "20"}
 
-	o := w.Must(0, args...)
+	o := w.Must(0, append(args, "--dry-run=server")...)
+	w.Want(o, "would be accepted", "Plan for control-plane", "Plan for sidecars")
+
+	o = w.Must(0, args...)
 
 	endpoints.Never(w.World, 1)
 	w.WantProxies(ns, "", map[string]int{newer: 80})

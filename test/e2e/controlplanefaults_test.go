@@ -35,6 +35,7 @@ func TestControlPlaneFaults(t *testing.T) {
 		{"nothing to do, and scaled by hand", scaledByHand},
 		{"what check refuses", checkRefuses},
 		{"pending", pendingRelease},
+		{"a pinned proxy", pinnedProxy},
 		{"injector down for a while", injectorDown},
 		{"replicas that change hands", replicasChangeHands},
 		{"fewer replicas", fewerReplicas},
@@ -77,7 +78,7 @@ func podsThatFail(w *world) {
 	if got := w.history(lab.IstioNamespace, "istiod"); fmt.Sprint(got) != "[1=superseded 2=failed 3=failed 4=deployed]" {
 		w.T.Errorf("the revisions are %v", got)
 	}
-	w.Want(w.Must(1, "rollback", "--yes"), "nothing to go back to") // never to a failed one
+	w.Want(w.Must(0, "rollback", "--yes"), "is back at its revision 1 already", "Nothing to take back") // never to a failed one
 	w.Check(restore(w.T.Context()))
 	w.Must(0, args...)
 	if values := fmt.Sprint(w.userValues(lab.IstioNamespace, "istiod")); strings.Contains(values, "TRIED") {
@@ -172,6 +173,16 @@ func pendingRelease(w *world) {
 	number = last[:strings.Index(last, "=")]
 	setStatus("pending-upgrade", "kubectl-istio-upgrade")
 	w.Want(w.Must(0, upgrade(newer, "--set", "pilot.env.A=4")...), "an earlier run was killed")
+}
+
+// pinnedProxy: what the values pin is what the injector is to give out.
+func pinnedProxy(w *world) {
+	pinned := "registry.example/proxyv2:" + newer + "-fips"
+	w.Want(w.Must(0, upgrade(newer, "--set", "global.proxy.image="+pinned)...), "pins the image "+pinned)
+	if image, err := w.InjectedImage(w.T.Context(), ""); err != nil || image != pinned {
+		w.T.Errorf("the injector gives %s, %v", image, err)
+	}
+	w.Must(0, upgrade(newer, "--set", "global.proxy.image=null")...)
 }
 
 func injectorDown(w *world) {

@@ -259,6 +259,7 @@ func TestCRDs(t *testing.T) {
 		w.RunKubectl("apply", "--server-side", "-f", filepath.Join(clustertest.Parts.ChartFolder(older), "base", "files", "crd-all.gen.yaml"))
 		w.AwaitEstablished()
 		w.Apply(virtualService("v1", "a"))
+		w.Want(w.Must(0, "crds", "--tag", newer, "--charts", clustertest.Parts.ChartFolder(older), "--dry-run"), "is not of the target's version "+newer)
 		const note = "kubectl.kubernetes.io/last-applied-configuration"
 		w.Check(w.annotate(virtualServices, note, strings.Repeat("x", 250<<10)))
 		w.unchanged(func() { w.Must(0, step("--yes")...) })
@@ -319,11 +320,23 @@ func TestCRDs(t *testing.T) {
 		chart := filepath.Join(t.TempDir(), "base")
 		w.Check(os.CopyFS(chart, os.DirFS(filepath.Join(clustertest.Parts.ChartFolder(newer), "base"))))
 		w.dropDefinition(filepath.Join(chart, "files", "crd-all.gen.yaml"), virtualServices)
-		w.unchanged(func() {
+		refused := func() {
 			o := w.Must(3, "crds", "--tag", newer, "--charts", chart, "--yes", "--force")
 			if !strings.Contains(o.Stderr, virtualServices) || !strings.Contains(o.Stderr, "would delete it") {
 				t.Error(o)
 			}
+		}
+		w.unchanged(func() {
+			refused()
+			// A revision that failed and is without the definition changes nothing: Helm
+			// compares with the one in force.
+			wrong := filepath.Join(chart, "templates", "wrong.yaml")
+			w.Check(os.WriteFile(wrong, []byte("{apiVersion: v1, kind: ConfigMap, metadata: {name: Not_A_Name}}"), 0o644))
+			if err := w.Helm(t.Context(), "upgrade", "istio-base", chart, "--namespace", lab.IstioNamespace, "--reuse-values"); err == nil {
+				t.Error("an upgrade with a wrong object went through")
+			}
+			w.Check(os.Remove(wrong))
+			refused()
 		})
 	})
 
@@ -360,6 +373,12 @@ func TestCRDs(t *testing.T) {
 		if after := w.Writes(); len(after) != before || !strings.Contains(o.Stderr, "Argo CD Application mesh") {
 			t.Errorf("wrote %v\n%s", after[before:], o)
 		}
+		// Also where a release is there whose values switch them off.
+		w.Check(w.Helm(t.Context(), "install", "istio-base", clustertest.Parts.Chart("base", older), "--namespace", lab.IstioNamespace,
+			"--set", "global.resourceScope=namespace"))
+		w.Must(3, step("--external")...)
+		w.Must(0, "crds", "--charts", clustertest.Parts.PackagedCharts(), "--tag", older, "--external")
+		w.Want(w.Must(1, step("--yes")...), "give --external")
 	})
 
 	t.Run("bad input", func(t *testing.T) {

@@ -195,5 +195,8 @@ func TestCRDsLegacy(t *testing.T) {
 		if after := w.Writes(); len(after) != before || !strings.Contains(o.Stderr, "sidecars.networking.istio.io") {
 			t.Errorf("wrote %v\n%s", after[before:], o)
 		}
+		// Also where the release is the target's already, and a definition has drifted.
+		w.Apply(legacyDefinition("virtualservices", "VirtualService", "v1alpha3", "v1beta1"))
+		w.Want(w.Must(3, "crds", "--tag", "1.4.9", "--charts", chart, "--yes", "--force"), "sidecars.networking.istio.io")
 	})
 }
