@@ -64,6 +64,9 @@ func TestStuck(t *testing.T) {
 // What ends by itself is waited for before a workload is passed over for good.
 func TestPasses(t *testing.T) {
 	rolling := []*corev1.Pod{pod("a", newImage), pod("b", oldImage)}
+	if passes(&Move{Evict: true}, sight{W: deployment(halfway), Pods: rolling}) {
+		t.Error("pods that are evicted one by one wait for a rollout")
+	}
 	for _, tc := range []struct {
 		name string
 		v    sight
@@ -81,7 +84,7 @@ func TestPasses(t *testing.T) {
 		{"at rest", sight{W: deployment(), Pods: rolling}, false},
 		{"gone", sight{}, false},
 	} {
-		if got := passes(tc.v); got != tc.want {
+		if got := passes(&Move{}, tc.v); got != tc.want {
 			t.Errorf("%s: %v", tc.name, got)
 		}
 	}

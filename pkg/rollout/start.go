@@ -186,7 +186,7 @@ func (e *Engine) giveUp() *run {
 			continue
 		}
 		v := e.see(r)
-		if !passes(v) {
+		if !passes(&r.Move, v) {
 			return r
 		}
 		s := v.W.Status
@@ -199,11 +199,11 @@ func (e *Engine) giveUp() *run {
 
 // passes says whether what keeps a workload from being started ends by itself: a
 // rollout or a restart that is under way and in no trouble, or pods that have not
-// been ready for long enough.
-func passes(v sight) bool {
+// been ready for long enough. Pods that are evicted need no rollout to end.
+func passes(m *Move, v sight) bool {
 	w := v.W
 	switch {
-	case w == nil || w.Deleting || w.Paused || w.Desired == 0 || troubled(v):
+	case w == nil || m.Evict || w.Deleting || w.Paused || w.Desired == 0 || troubled(v):
 		return false
 	case w.Status.ObservedGeneration < w.Generation, w.RestartAt != "" && w.RestartAt != w.RestartedAt:
 		return true

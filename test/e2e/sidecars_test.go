@@ -396,6 +396,22 @@ func TestSidecarsNamesWhatCannotStart(t *testing.T) {
 	w.WantProxies(ns, "paused", map[string]int{older: 1})
 }
 
+// Somebody else's rollout is waited for, also where nothing else moves.
+func TestSidecarsWaitsForTheRolloutOfOthers(t *testing.T) {
+	w := sharedCluster(t)
+	ns := "deploying"
+	w.InjectedNamespace(ns)
+	w.Apply(manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 2, PodNotes: `lab/start-ms: "5000"`}.String())
+	w.AwaitReady(ns, 2)
+	w.RunKubectl("-n", ns, "set", "image", "deployment/web", "app=example.com/app:2")
+	w.Inject(newer)
+
+	o := w.Must(0, "sidecars", "deployment/web", "-n", ns, "--yes")
+
+	w.Want(o, "in the middle of a rollout", "✓ deployment/web")
+	w.WantProxies(ns, "web", map[string]int{newer: 2})
+}
+
 // A full quota stops what needs a surge before anything is sent, and nothing
 // else.
 func TestSidecarsQuotaWithoutRoom(t *testing.T) {
