@@ -239,8 +239,12 @@ func TestBrings(t *testing.T) {
 		{"1.31.0-distroless", helm.Chart{Version: "1.31.0"}, "1.31.0-distroless", "1.31.0"},
 		{"1.31.0", helm.Chart{Version: "1.31.4+corp.1"}, "1.31.0", "1.31.4"},
 		{"1.31.0", helm.Chart{Version: "1.30.2"}, "1.30.2", "1.30.2"},
+		{"1.4.9", helm.Chart{Component: helm.IstioInit, Version: "0.1.0"}, "1.4.9", "0.1.0"},
 		{"1.31.0-debug", helm.Chart{Version: "1.0.0", Placeholder: true}, "1.31.0-debug", "1.31.0"},
 	} {
+		if c.chart.Component == "" {
+			c.chart.Component = helm.Base
+		}
 		p := &Plan{Tag: c.tag, work: work{chart: &c.chart}}
 		tag, _ := mesh.TagVersion(c.tag)
 		if got, label := p.Brings(), labelVersion(&c.chart, tag); got != c.brings || label != c.label {

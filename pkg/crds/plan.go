@@ -220,9 +220,10 @@ type Result struct {
 }
 
 // Brings is the version of Istio whose definitions the chart has: the tag, or
-// the chart's own where it is of another minor version.
+// the chart's own where base is of another minor version. Vendors number their
+// istio-init as they like.
 func (p *Plan) Brings() string {
-	if v, ok := mesh.TagVersion(p.Tag); ok && p.work.chart.OtherMinor(v) {
+	if v, ok := mesh.TagVersion(p.Tag); ok && p.work.chart.Component == helm.Base && p.work.chart.OtherMinor(v) {
 		return p.work.chart.Version
 	}
 	return p.Tag
