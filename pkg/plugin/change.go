@@ -94,8 +94,10 @@ type action struct {
 	// locks are held while it is applied; none for a plan that writes nothing.
 	locks   []lock.Key
 	cluster *cluster.Cluster
-	// left is what stays with a person, for JSON.
-	left any
+	// left is what stays with a person, for JSON; leftAfter what does so after
+	// apply has given its result, where that is more.
+	left      any
+	leftAfter func(result any) any
 }
 
 // document is what a command prints as JSON or YAML: the plan, and what came of
@@ -215,6 +217,9 @@ func (c *changeFlags) carryOut(ctx context.Context, s *session, id cluster.Ident
 	}
 	result, err := c.perform(ctx, s, c.underLock(a))
 	doc.Result = result
+	if a.leftAfter != nil {
+		doc.Left = a.leftAfter(result)
+	}
 	return err
 }
 

@@ -231,6 +231,12 @@ func sidecarsAction(ctx context.Context, c *cluster.Cluster, options sidecars.Op
 			return sidecars.Apply(ctx, c, plan, options, emit)
 		},
 	}
+	a.leftAfter = func(result any) any {
+		if r, ok := result.(*sidecars.Result); ok && r != nil {
+			return plan.StayingAfter(r)
+		}
+		return plan.Staying()
+	}
 	for i := range moving {
 		a.names = append(a.names, moving[i].String())
 	}

@@ -98,10 +98,10 @@ type judgement struct {
 // the move.
 func judge(m *Move, s start, v sight, patience time.Duration, now time.Time) judgement {
 	if v.W == nil || v.W.Deleting {
-		return judgement{State: gone, Message: "it was deleted meanwhile"}
+		return judgement{State: gone, Message: wasDeleted}
 	}
 	if slices.ContainsFunc(v.Warnings, func(w warning) bool { return terminating(w.Text) }) {
-		return judgement{State: gone, Message: "its namespace is being deleted"}
+		return judgement{State: gone, Message: namespaceEnds}
 	}
 	j := judgePods(m, s, v)
 	if j.State == moving {

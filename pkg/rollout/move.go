@@ -144,6 +144,17 @@ const (
 	Undone       Outcome = "failed, and undone" // the change was taken back
 )
 
+// What became of workloads that are no more, or not for long.
+const (
+	wasDeleted    = "it was deleted meanwhile"
+	namespaceEnds = "its namespace is being deleted"
+)
+
+// Stays says whether the workload was passed over and is still there, as it was.
+func (r *Result) Stays() bool {
+	return r.Outcome == Skipped && r.Message != wasDeleted && r.Message != namespaceEnds
+}
+
 // Bad says whether the outcome is a failure.
 func (o Outcome) Bad() bool {
 	switch o {

@@ -74,9 +74,9 @@ func (e *Engine) afterSending(ctx context.Context, r *run) {
 		r.phase, r.result.Sent, r.progress = underway, r.undo.Patch != nil, time.Now()
 		e.look(ctx, r)
 	case apierrors.IsNotFound(r.err):
-		e.end(ctx, r, Skipped, "it was deleted meanwhile")
+		e.end(ctx, r, Skipped, wasDeleted)
 	case terminating(r.err.Error()):
-		e.end(ctx, r, Skipped, "its namespace is being deleted")
+		e.end(ctx, r, Skipped, namespaceEnds)
 	case ctx.Err() != nil:
 		// The loop notes what was half done.
 	default:
@@ -151,9 +151,9 @@ func sendOutcome(err error) (Outcome, string) {
 	case err == nil:
 		return Sent, "the change was sent; its controller replaces the pods"
 	case apierrors.IsNotFound(err):
-		return Skipped, "it was deleted meanwhile"
+		return Skipped, wasDeleted
 	case terminating(err.Error()):
-		return Skipped, "its namespace is being deleted"
+		return Skipped, namespaceEnds
 	}
 	return Failed, err.Error()
 }

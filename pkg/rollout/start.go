@@ -218,7 +218,7 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 	why := obstacle(&r.Move, v)
 	switch {
 	case v.W == nil || v.W.Deleting:
-		e.end(ctx, r, Skipped, "it was deleted meanwhile")
+		e.end(ctx, r, Skipped, wasDeleted)
 		return
 	case why != "":
 		e.end(ctx, r, Skipped, why)

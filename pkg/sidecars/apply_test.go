@@ -2,6 +2,7 @@ package sidecars
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -42,5 +43,30 @@ func TestVerdictNamesTheWayBack(t *testing.T) {
 		if errors.As(err, &stopped) == (tc.outcome == rollout.TimedOut) {
 			t.Errorf("%s: %T", tc.name, err)
 		}
+	}
+}
+
+// What the run has passed over stays with a person, unless it is no more.
+func TestStayingAfter(t *testing.T) {
+	ref := func(name string) workload.Ref {
+		return workload.Ref{Group: "apps", Kind: workload.Deployment, Namespace: "shop", Name: name}
+	}
+	p := &Plan{Items: []Item{
+		{Ref: ref("moved"), How: Restart}, {Ref: ref("paused"), How: Restart}, {Ref: ref("deleted"), How: Restart},
+		{Ref: ref("held"), How: Nothing, Lags: true, Held: "it would be down"}, {Ref: ref("fresh"), How: Nothing},
+	}}
+	got := map[string]string{}
+	for _, item := range p.StayingAfter(&Result{Workloads: []rollout.Result{
+		{Ref: ref("moved"), Outcome: rollout.Done},
+		{Ref: ref("paused"), Outcome: rollout.Skipped, Message: "it is paused"},
+		{Ref: ref("deleted"), Outcome: rollout.Skipped, Message: "it was deleted meanwhile"},
+	}}) {
+		got[item.Name] = item.Held
+		if item.How != Nothing {
+			t.Errorf("%s is moved: %s", item.Name, item.How)
+		}
+	}
+	if want := map[string]string{"held": "it would be down", "paused": "it is paused"}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -2,6 +2,7 @@ package sidecars
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
@@ -125,6 +126,22 @@ func (p *Plan) Staying() []Item {
 		item := &p.Items[i]
 		if item.How == Nothing && (item.Lags || item.unknown || item.Verdict == Loses || item.Verdict == Frozen) {
 			staying = append(staying, *item)
+		}
+	}
+	return staying
+}
+
+// StayingAfter gives the items that stay once the plan was applied: with those that
+// the run has passed over, for the reasons that it gives.
+func (p *Plan) StayingAfter(r *Result) []Item {
+	staying := p.Staying()
+	for i := range r.Workloads {
+		passed := &r.Workloads[i]
+		at := slices.IndexFunc(p.Items, func(item Item) bool { return item.Ref == passed.Ref })
+		if at >= 0 && passed.Stays() {
+			item := p.Items[at]
+			item.How, item.Held = Nothing, passed.Message
+			staying = append(staying, item)
 		}
 	}
 	return staying

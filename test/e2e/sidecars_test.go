@@ -388,9 +388,16 @@ func TestSidecarsNamesWhatCannotStart(t *testing.T) {
 	w.AwaitReady(ns, 2)
 	w.RunKubectl("-n", ns, "patch", "deployment", "paused", "-p", `{"spec":{"paused":true}}`)
 	w.Inject(newer)
-	o := w.Must(0, "sidecars", "-n", ns, "--yes")
+	o := w.Must(0, "sidecars", "-n", ns, "--yes", "-o", "json")
 	if !strings.Contains(o.Stderr, "deployment/paused in standing: it is paused") {
 		t.Errorf("the paused workload is not named:\n%s", o.Stderr)
+	}
+	left := false
+	for _, item := range o.JSON(t).Left {
+		left = left || item.Name == "paused" && item.Held == "it is paused"
+	}
+	if !left {
+		t.Errorf("what was passed over is not left to a person:\n%s", o.Stdout)
 	}
 	w.WantProxies(ns, "web", map[string]int{newer: 1})
 	w.WantProxies(ns, "paused", map[string]int{older: 1})
