@@ -408,7 +408,7 @@ func TestSidecarsWaitsForTheRolloutOfOthers(t *testing.T) {
 	w := sharedCluster(t)
 	ns := "deploying"
 	w.InjectedNamespace(ns)
-	w.Apply(manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 2, PodNotes: `lab/start-ms: "5000"`}.String())
+	w.Apply(manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 2, PodNotes: `lab/start-ms: "3000"`}.String())
 	w.AwaitReady(ns, 2)
 	w.RunKubectl("-n", ns, "set", "image", "deployment/web", "app=example.com/app:2")
 	w.Inject(newer)
