@@ -52,8 +52,11 @@ func TestStayingAfter(t *testing.T) {
 		return workload.Ref{Group: "apps", Kind: workload.Deployment, Namespace: "shop", Name: name}
 	}
 	p := &Plan{Items: []Item{
-		{Ref: ref("moved"), How: Restart}, {Ref: ref("paused"), How: Restart}, {Ref: ref("deleted"), How: Restart},
-		{Ref: ref("held"), How: Nothing, Lags: true, Held: "it would be down"}, {Ref: ref("fresh"), How: Nothing},
+		{Ref: ref("moved"), How: Restart},
+		{Ref: ref("paused"), How: Restart},
+		{Ref: ref("deleted"), How: Restart},
+		{Ref: ref("held"), How: Nothing, Lags: true, Held: "it would be down"},
+		{Ref: ref("fresh"), How: Nothing},
 	}}
 	got := map[string]string{}
 	for _, item := range p.StayingAfter(&Result{Workloads: []rollout.Result{

@@ -181,10 +181,17 @@ func TestManualFilesOfEveryShape(t *testing.T) {
 	plain := manifest{Kind: "Deployment", Name: "plain", Namespace: ns, Replicas: 2, PodLabels: `sidecar.istio.io/inject: "false"`}.String()
 	set := manifest{Kind: "StatefulSet", Name: "set", Namespace: ns, Replicas: 3, Spec: "serviceName: set, updateStrategy: {type: OnDelete}"}.String()
 	broken := manifest{Kind: "Deployment", Name: "broken", Namespace: ns, Replicas: 2}.String()
+	w.Apply(plain, w.kubeInject(set))
+	w.AwaitReady(ns, 2+3)
 	restore, err := w.FailPods(t.Context(), lab.Failing{Mode: lab.FailNeverReady, Namespace: ns, Labels: map[string]string{"app": "broken"}, ProxyTag: older})
 	w.Check(err)
-	w.Apply(plain, w.kubeInject(set), w.kubeInject(broken))
-	w.AwaitReady(ns, 2+3)
+	w.Apply(w.kubeInject(broken))
+	w.Eventually("the pods of the broken workload", func() string {
+		if n := w.RunKubectl("-n", ns, "get", "deployment", "broken", "-o", "jsonpath={.status.unavailableReplicas}"); n != "2" {
+			return n + " are unavailable"
+		}
+		return ""
+	})
 	w.Inject(newer)
 	created := strings.ReplaceAll(plain, "plain", "created")
 	file := w.file(strings.ReplaceAll(plain, "example.com/app:1", "example.com/app:2"), set, broken, created)
