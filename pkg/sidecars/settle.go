@@ -89,8 +89,6 @@ func (s *subject) settleAgain(o *Options) {
 	switch {
 	case s.standing() != "":
 		s.goOn(o)
-	case s.Pods != nil && s.Pods.Bare.Count > 0:
-		// Born while nothing injected: what was asked of the injector now is news.
 	case !o.Force && last.is(s.item.promise):
 		s.item.How = Nothing
 		s.item.Held = "it was restarted for " + string(last) + " before and did not converge; --force restarts it again"

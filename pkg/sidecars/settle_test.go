@@ -38,9 +38,6 @@ func TestSettleAgain(t *testing.T) {
 		}}, how: Restart, resume: true},
 		{name: "over, and one pod is not ready", facts: []func(*facts){over, func(f *facts) { f.W.Status.Ready = 1 }}, how: Restart, resume: true},
 		{name: "over", facts: []func(*facts){over}, how: Nothing, words: "did not converge; --force"},
-		{name: "over, and a pod was born without a proxy since", facts: []func(*facts){over, func(f *facts) {
-			f.Pods.Bare = workload.Sample{Count: 1}
-		}}, how: Restart},
 		{name: "over, and forced", facts: []func(*facts){over}, options: Options{Force: true}, how: Restart},
 		{name: "over, and of another form since", facts: []func(*facts){over, func(f *facts) { f.Answer.Proxy.Native = true }}, how: Restart},
 		{name: "over, by a stamp of old", facts: []func(*facts){over, func(f *facts) {
