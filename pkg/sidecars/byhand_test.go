@@ -250,9 +250,9 @@ func TestApplyLeavesNothingOfTheOldSidecar(t *testing.T) {
 	}
 }
 
-// A rewrite that meets an object that has moved sends what it made with the new
-// version, and leaves what the other wrote.
-func TestRewriteReadsAgainOnConflict(t *testing.T) {
+// remade is a workload that gets another sidecar in place of its own.
+func remade(t *testing.T) *remake {
+	t.Helper()
 	before := object(t, injectedWeb)
 	after := before.DeepCopy()
 	containers := []any{map[string]any{"name": "app", "image": "example.com/app:1"}, map[string]any{"name": "istio-proxy", "image": "hub/proxyv2:1.31.0"}}
@@ -263,7 +263,14 @@ func TestRewriteReadsAgainOnConflict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	moved := before.DeepCopy()
+	return &remake{before: before, after: after, patch: patch}
+}
+
+// A rewrite that meets an object that has moved sends what it made with the new
+// version, and leaves what the other wrote.
+func TestRewriteReadsAgainOnConflict(t *testing.T) {
+	made := remade(t)
+	moved := made.before.DeepCopy()
 	moved.SetResourceVersion("8")
 	moved.SetAnnotations(map[string]string{"team": "other"})
 	resource, _ := resourceOf(workload.Deployment)
@@ -287,7 +294,7 @@ func TestRewriteReadsAgainOnConflict(t *testing.T) {
 	w := manualWorkload(workload.Deployment, nil)
 	r := &rewrite{
 		c:      &cluster.Cluster{},
-		item:   &Item{Ref: w.Ref, How: Reinject, w: w, remake: &remake{before: before, after: after, patch: patch}},
+		item:   &Item{Ref: w.Ref, How: Reinject, w: w, remake: made},
 		client: client.Resource(resource).Namespace("shop"), backup: t.TempDir(), manager: "m",
 	}
 	change, _, err := r.apply(t.Context())
@@ -320,17 +327,8 @@ func TestRewriteReadsAgainOnConflict(t *testing.T) {
 
 // A write whose answer was lost is known by what is there, and can be taken back.
 func TestRewriteWhoseAnswerWasLost(t *testing.T) {
-	before := object(t, injectedWeb)
-	after := before.DeepCopy()
-	containers := []any{map[string]any{"name": "app", "image": "example.com/app:1"}, map[string]any{"name": "istio-proxy", "image": "hub/proxyv2:1.31.0"}}
-	if err := unstructured.SetNestedSlice(after.Object, containers, "spec", "template", "spec", "containers"); err != nil {
-		t.Fatal(err)
-	}
-	patch, err := inject.TemplatePatch(before, after)
-	if err != nil {
-		t.Fatal(err)
-	}
-	arrived := after.DeepCopy()
+	made := remade(t)
+	arrived := made.after.DeepCopy()
 	arrived.SetResourceVersion("8")
 	resource, _ := resourceOf(workload.Deployment)
 	client := fake.NewSimpleDynamicClient(runtime.NewScheme(), arrived)
@@ -344,7 +342,7 @@ func TestRewriteWhoseAnswerWasLost(t *testing.T) {
 	w := manualWorkload(workload.Deployment, nil)
 	r := &rewrite{
 		c:      &cluster.Cluster{},
-		item:   &Item{Ref: w.Ref, How: Reinject, w: w, remake: &remake{before: before, after: after, patch: patch}},
+		item:   &Item{Ref: w.Ref, How: Reinject, w: w, remake: made},
 		client: client.Resource(resource).Namespace("shop"), backup: t.TempDir(), manager: "m",
 	}
 	change, _, err := r.apply(t.Context())
