@@ -25,7 +25,7 @@ type Cluster struct {
 	// Getter is where the connection came from; the Helm SDK wants it.
 	Getter genericclioptions.RESTClientGetter
 	// Config has no client-side rate limit: the API server's own fairness
-	// governs, and 429 with its Retry-After is obeyed by client-go.
+	// governs, and 429 with its Retry-After slows the whole connection down.
 	Config    *rest.Config
 	Kube      kubernetes.Interface
 	Dynamic   dynamic.Interface

@@ -49,7 +49,7 @@ type workloadFlags struct {
 func (f *workloadFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVarP(&f.all, "all-namespaces", "A", false, "Look at all namespaces")
 	flags.StringVarP(&f.selector, "selector", "l", "", "Label selector of the workloads, as in -l app=web")
-	flags.IntVar(&f.maxParallel, "max-parallel", 10, "How many workloads move at a time")
+	flags.IntVar(&f.maxParallel, "max-parallel", 10, "How many workloads move at a time at most; more than 10 only while the API server answers promptly")
 	flags.IntVar(&f.canary, "canary", 0, "How many workloads go first and alone")
 	flags.DurationVar(&f.soak, "soak", 0, "How long to wait after the canary before the rest")
 	flags.IntVar(&f.maxFailures, "max-failures", 1, "After how many failures nothing new starts")

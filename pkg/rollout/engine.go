@@ -31,6 +31,7 @@ type Engine struct {
 	sent      chan *run
 	takenBack chan *run
 
+	pace         pace
 	failures     int
 	soakUntil    time.Time
 	canaryDone   bool
@@ -50,11 +51,12 @@ type run struct {
 	progress time.Time // when it last got on
 	told     string
 	strayed  bool
-	warned   bool      // it was told what it may fail by
-	starved  bool      // a quota has no room for it
-	fed      bool      // pods of it were made all the same
-	freeing  time.Time // when others were last seen to make some
-	err      error     // of its change, or of taking it back
+	warned   bool          // it was told what it may fail by
+	starved  bool          // a quota has no room for it
+	fed      bool          // pods of it were made all the same
+	freeing  time.Time     // when others were last seen to make some
+	err      error         // of its change, or of taking it back
+	took     time.Duration // until its change was answered
 }
 
 type phase int

@@ -106,7 +106,8 @@ const (
 
 // Options say how workloads are moved.
 type Options struct {
-	// MaxParallel is the number of workloads that move at a time, at least 1.
+	// MaxParallel is the number of workloads that move at a time at most, at least
+	// 1; more than 10 do only while the API server answers promptly (pace).
 	MaxParallel int
 	// Canary is how many go first; the others wait until so many have come
 	// through and Soak has passed. One that fails ends the run, whatever

@@ -66,6 +66,9 @@ func (e *Engine) patch(ctx context.Context, ref workload.Ref, change Change, pat
 
 // afterSending goes on with a workload whose change was sent or could not be.
 func (e *Engine) afterSending(ctx context.Context, r *run) {
+	if r.err == nil {
+		e.pace.answered(r.took, e.Options.MaxParallel)
+	}
 	switch {
 	case r.err == nil && r.Unwatched:
 		r.result.Sent = r.undo.Patch != nil

@@ -31,7 +31,10 @@ func (e *Engine) startMore(ctx context.Context) {
 			continue
 		}
 		e.group.Go(func() error {
-			if r.err = e.send(ctx, r, v.W); r.err == nil && r.Resume {
+			began := time.Now()
+			r.err = e.send(ctx, r, v.W)
+			r.took = time.Since(began)
+			if r.err == nil && r.Resume {
 				r.err = e.clearStuck(ctx, v)
 			}
 			e.sent <- r
@@ -63,7 +66,7 @@ func (e *Engine) next() *run {
 			}
 		}
 	}
-	if active >= max(1, e.Options.MaxParallel) || e.canariesGoOn(active) {
+	if active >= e.pace.limit(e.Options.MaxParallel) || e.canariesGoOn(active) {
 		return nil
 	}
 	var second *run
