@@ -82,7 +82,7 @@ func (b *bench) schedule(ctx context.Context, name string, rounds int, start fun
 			{"that bound for what each workload really took, the controllers' own time with it", spreadOf(inside.of(cpu)).text("s"), ratio(inside.of(wall), inside.of(cpu)).text("×")},
 			{"wave by wave, each wave as long as its slowest", fmt.Sprintf("%.1f s", waves.Seconds()), ratio(took.of(wall), same(waves.Seconds(), len(took))).text("×")},
 		},
-	}, whoHadTheCores("Who had the cores while the "+name+" were rolled", contenders...))
+	}, whoHadTheCores("Who had the cores while the "+name+" workloads were rolled", contenders...))
 	return nil
 }
 
