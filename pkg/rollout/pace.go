@@ -4,8 +4,8 @@ import "time"
 
 // pace is how many workloads may move at a time: Options.MaxParallel while the
 // API server answers promptly, fewer while it does not. It is busy then with the
-// rollouts that are under way; more of them end none earlier, and make everybody
-// else's requests wait.
+// rollouts that are under way; more of them end little earlier, and make everybody
+// else's requests wait (docs/performance.md).
 type pace struct {
 	window  int           // how many may move now; 0 before the first
 	fastest time.Duration // the promptest answer so far

@@ -73,13 +73,15 @@ func TestManualFilesBringWhatTheyNeed(t *testing.T) {
 	}
 
 	file := w.file(namespace, widgets, widget, account, web)
-	p := filesPlan(t, w.Must(0, "sidecars", "-f", file, "--dry-run", "-o", "json", istioctl()))
+	p := filesPlan(t, w.Must(0, "sidecars", "-f", file, "--yes", "-o", "json", istioctl()))
+	if len(p.Plan.Objects) < 4 {
+		t.Errorf("the plan has not all objects: %+v", p.Plan.Objects)
+	}
 	for _, object := range p.Plan.Objects {
 		if object.Action != "created" {
 			t.Errorf("%+v is not created", object)
 		}
 	}
-	w.Must(0, "sidecars", "-f", file, "--yes", istioctl())
 	w.WantProxies(ns, "web", map[string]int{newer: 2})
 	w.RunKubectl("-n", ns, "get", "widget", "one")
 	var created []string
