@@ -101,10 +101,17 @@ func TestEventsAndDocuments(t *testing.T) {
 
 	// What is printed as JSON is held against its schema wherever a test runs the
 	// plugin; these are the commands that no other test has print it.
-	w.Must(0, "version", "--tag", newer, "--charts", clustertest.Parts.PackagedCharts(), "-o", "json")
-	w.Run("check", "-n", ns, "--tag", newer, "--charts", clustertest.Parts.PackagedCharts(), "-o", "json")
-	for _, step := range []string{"crds", "control-plane", "all"} {
-		w.Run(step, "--tag", newer, "--charts", clustertest.Parts.PackagedCharts(), "--dry-run", "-o", "json")
+	target := []string{"--tag", newer, "--charts", clustertest.Parts.PackagedCharts(), "-o", "json"}
+	for _, o := range []outcome{
+		w.Must(0, "status", "-n", ns, "-o", "json"),
+		w.Must(0, append([]string{"version"}, target...)...),
+		w.Must(0, append([]string{"all", "-n", ns, "--dry-run"}, target...)...),
+		w.Run(append([]string{"check", "-n", ns}, target...)...),
+		w.Run(append([]string{"crds", "--dry-run"}, target...)...),
+		w.Run(append([]string{"control-plane", "--dry-run"}, target...)...),
+	} {
+		if o.Stdout == "" {
+			t.Errorf("no document: %s", o)
+		}
 	}
-	w.Must(0, "status", "-n", ns, "-o", "json")
 }
