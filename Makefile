@@ -21,6 +21,7 @@ unit: ## the unit tests, in seconds
 	go test ./...
 	go -C tools/schema test ./...
 	go -C tools/picture test ./...
+	go -C tools/krew test ./...
 	go -C test/bench test .
 
 # The whole upgrade and what shares a cluster is tested by e2e, what needs one of its
@@ -62,12 +63,14 @@ docs: ## docs/reference.md and docs/schemas, from the code
 package-tools: ## GoReleaser and krew, built from their modules
 	go -C tools/release build -o $(CURDIR)/bin/goreleaser github.com/goreleaser/goreleaser/v2
 	go -C tools/krew build -o $(CURDIR)/bin/ sigs.k8s.io/krew/cmd/krew sigs.k8s.io/krew/cmd/validate-krew-manifest
+	go -C tools/krew build -o $(CURDIR)/bin/krew-manifest ./manifest
 
 package-test: package-tools ## a release for this machine: built twice, installed by krew
 	go -C test/package test -count=1 -timeout 40m ./...
 
 snapshot: package-tools ## the archives of all platforms and the krew manifest, into dist/
-	bin/goreleaser release --snapshot --clean --skip=publish,sign,sbom
+	bin/goreleaser release --snapshot --clean --skip=publish,sign,sbom --timeout 2h
+	bin/krew-manifest
 	bin/validate-krew-manifest -skip-install -manifest dist/krew/istio-upgrade.yaml
 	DIST=$(CURDIR)/dist go -C test/package test -count=1 -run TestReleaseOfEverySystem .
 

@@ -72,6 +72,7 @@ func release(t *testing.T, repository, dir string, env ...string) string {
 		t.Fatal(err)
 	}
 	run(t, dir, env, tool(t, "goreleaser"), "release", "--snapshot", "--clean", "--skip=publish,sign,sbom", "--config", file)
+	run(t, dir, env, tool(t, "krew-manifest"))
 	return filepath.Join(dir, "dist")
 }
 
