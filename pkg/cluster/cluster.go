@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -62,15 +63,16 @@ var ErrNoKubeconfig = errors.New("no kubeconfig: set KUBECONFIG, or give --kubec
 // (cli-runtime pkg/genericclioptions/client_config.go).
 const noServer = "http://localhost:8080"
 
-// Connect reads the user's kubeconfig and makes the clients. It sends nothing.
-// Its errors say what in the kubeconfig is wrong.
-func Connect(getter genericclioptions.RESTClientGetter) (*Cluster, error) {
-	loader := getter.ToRawKubeConfigLoader()
+// Connect reads the user's kubeconfig, with what kubectl's flags put in its place,
+// and makes the clients. It sends nothing. Its errors say what in the kubeconfig is
+// wrong.
+func Connect(flags *genericclioptions.ConfigFlags) (*Cluster, error) {
+	loader := flags.ToRawKubeConfigLoader()
 	raw, err := loader.RawConfig()
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
 	}
-	config, err := getter.ToRESTConfig()
+	config, err := flags.ToRESTConfig()
 	if err != nil {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
 	}
@@ -84,18 +86,20 @@ func Connect(getter genericclioptions.RESTClientGetter) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the namespace of the kubeconfig's context: %w", err)
 	}
-	cached, err := getter.ToDiscoveryClient()
+	cached, err := flags.ToDiscoveryClient()
 	if err != nil {
 		return nil, fmt.Errorf("make a discovery client: %w", err)
 	}
 	c := &Cluster{
 		Config: config, Discovery: cached,
-		Context: raw.CurrentContext, Server: config.Host, Namespace: namespace,
+		// The file's own words know nothing of the flags.
+		Context: cmp.Or(*flags.Context, raw.CurrentContext), Server: config.Host, Namespace: namespace,
 	}
-	if entry, ok := raw.Contexts[raw.CurrentContext]; ok {
+	c.User = *flags.AuthInfoName
+	if entry, ok := raw.Contexts[c.Context]; ok && c.User == "" {
 		c.User = entry.AuthInfo
 	}
-	c.Getter = &guardedGetter{getter, &c.guard}
+	c.Getter = &guardedGetter{flags, &c.guard}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &noting{next, &c.reached} })
 	config.Wrap(newThrottle().wrap)
 	config.Wrap(c.guard.wrap)

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
-	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/crds"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 )
@@ -146,9 +145,10 @@ func (o *allOptions) runStages(ctx context.Context, c *cluster.Cluster, stages [
 		step := o.document(a)
 		err = o.carryOut(ctx, o.session, c.Identity(), o.apart(a), &step)
 		step.endWith(err)
-		if err == nil && a.step == crds.Step {
-			refused = o.tryDefinitions(ctx, o.session, a)
-			step.endWith(refused)
+		if err == nil {
+			judged := o.judged(ctx, o.session, a)
+			step.endWith(judged)
+			refused = errors.Join(refused, judged)
 		}
 		doc.Steps = append(doc.Steps, step)
 		if err != nil {

@@ -39,10 +39,10 @@ func TestAllTriesDefinitions(t *testing.T) {
 						_, err := fmt.Fprintln(w, "plan of "+name)
 						return err
 					},
-					apply: func(context.Context, progress.Emitter) (any, error) {
+					try: map[string]func(context.Context, progress.Emitter) error{"crds": func(context.Context, progress.Emitter) error {
 						tried = append(tried, name)
-						return nil, c.refused
-					},
+						return c.refused
+					}}[name],
 				}, nil
 			}
 		}

@@ -91,6 +91,9 @@ type action struct {
 	// names are the objects that would change, for -o name.
 	names []string
 	apply func(context.Context, progress.Emitter) (any, error)
+	// try has the API server judge the plan without storing anything; nil where
+	// that was done for the plan already.
+	try func(context.Context, progress.Emitter) error
 	// locks are held while it is applied; none for a plan that writes nothing.
 	locks   []lock.Key
 	cluster *cluster.Cluster
@@ -120,7 +123,11 @@ type document struct {
 // run shows an action's plan, asks, and applies it.
 func (c *changeFlags) run(ctx context.Context, s *session, id cluster.Identity, a action) error {
 	doc := c.document(a)
-	err := c.listen.finish(a.step, s.mark(c.carryOut(ctx, s, id, a, &doc)))
+	err := c.carryOut(ctx, s, id, a, &doc)
+	if err == nil {
+		err = c.judged(ctx, s, a)
+	}
+	err = c.listen.finish(a.step, s.mark(err))
 	doc.endWith(err)
 	if c.output.structured() {
 		if printErr := c.output.print(s.Out, doc); printErr != nil {
@@ -144,6 +151,15 @@ func (d *document) endWith(err error) {
 	if refused, ok := errors.AsType[*gate.Error](err); ok {
 		d.Refusals = refused.Refusals
 	}
+}
+
+// judged has the API server judge a plan where --dry-run=server asks for it. The
+// error says what it refuses.
+func (c *changeFlags) judged(ctx context.Context, s *session, a action) error {
+	if c.dryRun != dryRunServer || a.empty || a.try == nil {
+		return nil
+	}
+	return a.try(ctx, progress.Emitter{Step: a.step, To: c.listener(s)})
 }
 
 // present shows an action's plan, but for what is printed as one document. What
@@ -212,7 +228,7 @@ func (c *changeFlags) carryOut(ctx context.Context, s *session, id cluster.Ident
 		}
 		return nil
 	}
-	if err := c.confirm(s, id, a); err != nil {
+	if err := c.confirm(ctx, s, id, a); err != nil {
 		return err
 	}
 	result, err := c.perform(ctx, s, c.underLock(a))
@@ -233,8 +249,9 @@ func (s *session) tellForced(refusals []gate.Refusal) {
 	}
 }
 
-// confirm asks for the go-ahead. Without a terminal to ask at, --yes is needed.
-func (c *changeFlags) confirm(s *session, id cluster.Identity, a action) error {
+// confirm asks for the go-ahead. Without a terminal to ask at, --yes is needed. A
+// signal is an answer too.
+func (c *changeFlags) confirm(ctx context.Context, s *session, id cluster.Identity, a action) error {
 	if c.yes {
 		return nil
 	}
@@ -248,13 +265,23 @@ func (c *changeFlags) confirm(s *session, id cluster.Identity, a action) error {
 		}
 	}
 	fmt.Fprintf(s.ErrOut, "\nContext %s, server %s\n%s [y/N] ", escape(id.Context), escape(id.Server), a.prompt)
-	line, err := bufio.NewReader(in).ReadString('\n')
-	if err != nil && line == "" {
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(in).ReadString('\n') // none, at the end of the input, is a no
+		answer <- line
+	}()
+	select {
+	case <-ctx.Done(): // the read stays behind: it ends with the process
 		fmt.Fprintln(s.ErrOut)
+		return fmt.Errorf("%w at the prompt: %s has changed nothing", context.Cause(ctx), a.step)
+	case line := <-answer:
+		if !strings.HasSuffix(line, "\n") {
+			fmt.Fprintln(s.ErrOut)
+		}
+		switch strings.ToLower(strings.TrimSpace(line)) {
+		case "y", "yes":
+			return nil
+		}
 	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return nil
-	}
-	return &gate.Stopped{Reason: "not confirmed: nothing was changed"}
+	return &gate.Stopped{Reason: fmt.Sprintf("not confirmed: %s has changed nothing", a.step)}
 }

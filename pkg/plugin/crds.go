@@ -114,20 +114,7 @@ func (o *crdsOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := o.changeFlags.run(ctx, o.session, c.Identity(), a); err != nil {
-		return err
-	}
-	return o.tryDefinitions(ctx, o.session, a)
-}
-
-// tryDefinitions has the API server judge the definitions of the step's plan, where
-// a dry run by the server was asked for. The error says what it refuses.
-func (c *changeFlags) tryDefinitions(ctx context.Context, s *session, a action) error {
-	if c.dryRun != dryRunServer || a.empty {
-		return nil
-	}
-	_, err := a.apply(ctx, progress.Emitter{Step: a.step, To: c.listener(s)})
-	return err
+	return o.changeFlags.run(ctx, o.session, c.Identity(), a)
 }
 
 // crdsAction plans the step.
@@ -143,6 +130,10 @@ func crdsAction(ctx context.Context, c *cluster.Cluster, source helm.Source, opt
 		apply: func(ctx context.Context, emit progress.Emitter) (any, error) {
 			return crds.Apply(ctx, c, plan, options, emit)
 		},
+	}
+	a.try = func(ctx context.Context, emit progress.Emitter) error {
+		_, err := a.apply(ctx, emit) // the options say that it is a dry run
+		return err
 	}
 	if plan.Action == crds.Verify {
 		a.nothing = "The definitions are new enough for Istio " + plan.Brings() + "."

@@ -57,12 +57,17 @@ type interruptsKey struct{}
 
 // Signals gives a context that the first SIGINT or SIGTERM cancels. The second
 // one ends the process at once. A closed terminal (SIGHUP) counts as the first
-// alone: the shell and the kernel send one each. A write to a pipe that nobody
-// reads any more is an error, not the end of the process.
+// alone: the shell and the kernel send one each. What was ignored when the process
+// began stays ignored. A write to a pipe that nobody reads any more is an error,
+// not the end of the process.
 func Signals() (context.Context, func()) {
 	i := &interrupts{signals: make(chan os.Signal, 2)}
 	ctx, cancel := context.WithCancelCause(context.WithValue(context.Background(), interruptsKey{}, i))
-	signal.Notify(i.signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // as under nohup, or in the background of a script
+			signal.Notify(i.signals, s)
+		}
+	}
 	// Not ignored, which the programs that are started would inherit.
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE)

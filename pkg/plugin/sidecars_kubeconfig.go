@@ -15,7 +15,7 @@ import (
 func connectionFlags(f *genericclioptions.ConfigFlags) bool {
 	for _, value := range []*string{
 		f.ClusterName, f.AuthInfoName, f.APIServer, f.TLSServerName, f.CertFile, f.KeyFile, f.CAFile,
-		f.BearerToken, f.Impersonate, f.ImpersonateUID, f.Username, f.Password,
+		f.BearerToken, f.Impersonate, f.ImpersonateUID, f.Username, f.Password, f.ProxyURL,
 	} {
 		if value != nil && *value != "" {
 			return true

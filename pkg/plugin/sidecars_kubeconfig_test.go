@@ -38,6 +38,7 @@ func TestKubeconfigForIstioctl(t *testing.T) {
 		"impersonation": func(f *genericclioptions.ConfigFlags) {
 			*f.Impersonate, *f.ImpersonateGroup, *f.ImpersonateUID = "jane", []string{"ops"}, "7"
 		},
+		"proxy":    func(f *genericclioptions.ConfigFlags) { *f.ProxyURL = "http://127.0.0.1:3128" },
 		"insecure": func(f *genericclioptions.ConfigFlags) { *f.APIServer, *f.Insecure = "https://c:4", true },
 	} {
 		flags := func() *genericclioptions.ConfigFlags {

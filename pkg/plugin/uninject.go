@@ -82,7 +82,7 @@ func (o *uninjectOptions) run(ctx context.Context) error {
 	}
 	summary, err := inject.UninjectManifests(ctx, sources, inject.Format(o.output), o.Out)
 	for _, note := range summary.Notes {
-		if _, printErr := fmt.Fprintf(o.ErrOut, "note: %s\n", note); printErr != nil && err == nil {
+		if _, printErr := fmt.Fprintln(o.ErrOut, "note: "+escape(note.String())); printErr != nil && err == nil {
 			err = printErr
 		}
 	}

@@ -60,6 +60,17 @@ spec: {policyName: hostile, validationActions: [Deny]}`, yamlString(fmt.Sprintf(
 	})
 	w.Inject(newer)
 
+	// Injected by hand, with a template and a volume that nobody has heard of.
+	injected := filepath.Join(t.TempDir(), "injected.yaml")
+	w.Check(os.WriteFile(injected, []byte(`apiVersion: v1
+kind: Pod
+metadata:
+  name: web
+  annotations:
+    inject.istio.io/templates: `+yamlString("sidecar,\x1b]0;owned\a\x1b[2J")+`
+    sidecar.istio.io/status: `+yamlString(`{"containers":["istio-proxy"],"volumes":["v\u001b[2J"]}`)+`
+spec: {containers: [{name: app, image: a}, {name: istio-proxy, image: "proxyv2:1.30.2"}]}
+`), 0o600))
 	page, events := filepath.Join(t.TempDir(), "report.html"), filepath.Join(t.TempDir(), "events.jsonl")
 	for _, args := range [][]string{
 		{"status", "-n", ns},
@@ -72,6 +83,7 @@ spec: {policyName: hostile, validationActions: [Deny]}`, yamlString(fmt.Sprintf(
 		{"sidecars", "-n", ns, "--dry-run"},
 		{"sidecars", "-n", ns, "--dry-run", "-o", "wide"},
 		{"sidecars", "-n", ns, "--dry-run", "-o", "json"},
+		{"uninject", "-f", injected},
 		{"sidecars", "-n", ns, "--yes", "--force", "--timeout", "30s", "-v", "4", "--report", page, "--events", events},
 	} {
 		o := w.Run(args...)

@@ -269,6 +269,41 @@ func TestLiveViewInterrupted(t *testing.T) {
 	w.Must(0, args...)
 }
 
+// Ctrl-C is an answer to the question, and changes nothing.
+func TestPromptInterrupted(t *testing.T) {
+	w := sharedCluster(t)
+	w.many("liveprompt", 1)
+	before := w.Writes()
+	term := w.inTerminal(80, 24, nil, "sidecars", "-n", "liveprompt")
+	term.untilShown("[y/N]")
+	term.press("\x03")
+	if code := term.wait(); code != 130 {
+		t.Errorf("exit code %d, want 130:\n%s", code, term.shown())
+	}
+	if shown := term.shown(); !strings.Contains(shown, "error: interrupted at the prompt: sidecars has changed nothing") {
+		t.Errorf("it does not say what it has done:\n%s", shown)
+	}
+	term.wantRestored()
+	if after := w.Writes(); len(after) != len(before) {
+		t.Errorf("it wrote: %v", after[len(before):])
+	}
+
+	// And what was ignored from the start, as under nohup, is no interruption.
+	cmd := w.Command(t.Context(), "sidecars", "-n", "liveprompt", "--yes")
+	cmd.Args = append([]string{"sh", "-c", `trap "" HUP; exec "$@"`, "nohup", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	var text strings.Builder
+	cmd.Stdout, cmd.Stderr = &text, &text
+	w.Check(w.SetPodStart(t.Context(), 3*time.Second))
+	t.Cleanup(func() { w.Check(w.SetPodStart(context.WithoutCancel(t.Context()), 0)) })
+	w.Check(cmd.Start())
+	w.WantProxies("liveprompt", "", map[string]int{older: 2, newer: 1})
+	w.Check(cmd.Process.Signal(unix.SIGHUP))
+	if err := cmd.Wait(); err != nil || !strings.Contains(text.String(), "✓ deployment/web-00") {
+		t.Errorf("it did not outlive its terminal: %v\n%s", err, text.String())
+	}
+}
+
 // Where no live view can be, there are lines, one for each event.
 func TestPlainLinesElsewhere(t *testing.T) {
 	w := sharedCluster(t)
