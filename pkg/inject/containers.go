@@ -149,7 +149,7 @@ func (w *work) removeContainers(own overrides) error {
 			kept = append(kept, c)
 		case original != nil:
 			if name != proxyContainer { // application containers stay where they are
-				kept = append(kept, original)
+				kept = append(kept, w.sinceInjection("containers", original, c))
 			}
 		case name != proxyContainer && slices.Contains(app, name):
 			w.note("containers", fmt.Sprintf("container %q is listed as injected but was there before (%s); kept as it is", name, envAppContainers))
@@ -165,6 +165,9 @@ func (w *work) removeContainers(own overrides) error {
 			continue
 		}
 		w.taken.InitContainers = append(w.taken.InitContainers, nameOf(c))
+		if i := slices.IndexFunc(own.InitContainers, func(o map[string]any) bool { return nameOf(o) == nameOf(c) }); i >= 0 && nameOf(c) != proxyContainer {
+			own.InitContainers[i] = w.sinceInjection("initContainers", own.InitContainers[i], c)
+		}
 	}
 	if proxy := findContainer(own.Containers, proxyContainer); proxy != nil {
 		kept = w.putBack(kept, proxy, "containers")

@@ -78,6 +78,7 @@ func TestUninjectManifestsKeepsShape(t *testing.T) {
 		{name: "dashes inside a document", in: "a: |\n  -----BEGIN X-----\n  ---\n", want: "a: |\n  -----BEGIN X-----\n  ---\n"},
 		{name: "json to yaml", in: `{"kind": "Service"} {"kind":"ConfigMap"}`, format: FormatYAML, want: "kind: Service\n---\nkind: ConfigMap\n"},
 		{name: "yaml to json", in: "kind: Service\n---\n# nothing\n---\nkind: ConfigMap\n", format: FormatJSON, want: "{\n    \"kind\": \"Service\"\n}\n{\n    \"kind\": \"ConfigMap\"\n}\n"},
+		{name: "json among yaml's marks to json", in: "---\n{\"kind\": \"Service\"} # the door\n---\n{\"kind\":\"ConfigMap\"}\n...\n", format: FormatJSON, want: "{\n    \"kind\": \"Service\"\n}\n{\n    \"kind\": \"ConfigMap\"\n}\n"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var out bytes.Buffer

@@ -74,8 +74,8 @@ spec:
   initContainers: [{name: istio-init}, {name: migrate, image: "m:2"}]
   containers: [{name: app}, {` + wholeProxy + `}]
   volumes: [{name: istio-envoy}, {name: istio-data}]`,
-		want:  "spec: {initContainers: [{name: migrate, image: 'm:1'}], containers: [{name: app}]}",
-		notes: []string{"does not list", "a custom template was injected too (container migrate)", `container "istio-proxy" of an earlier injection`, `container "istio-init" of an earlier injection`},
+		want:  "spec: {initContainers: [{name: migrate, image: 'm:2'}], containers: [{name: app}]}",
+		notes: []string{"does not list", "a custom template was injected too (container migrate)", `container "istio-proxy" of an earlier injection`, `container "istio-init" of an earlier injection`, "changed since it was injected: image; kept as now"},
 	},
 	{
 		name: "a lost status of today: what the user wrote stays", foundBy: FoundByForm,

@@ -102,7 +102,8 @@ type manifestWriter struct {
 
 func (w *manifestWriter) write(doc Document, object *unstructured.Unstructured, changed bool) error {
 	asJSON := w.format == FormatJSON || w.format == FormatAsRead && doc.JSON
-	untouched := !changed && (w.format == FormatAsRead || (w.format == FormatJSON) == doc.JSON)
+	// Of a stream of JSON no separator, comment or mark may be left.
+	untouched := !changed && (w.format == FormatAsRead || w.format == FormatYAML && !doc.JSON)
 	if object == nil && w.format == FormatJSON {
 		return nil
 	}
