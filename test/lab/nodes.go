@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // kwok works on that many pods and nodes at a time (its own default is 4).
@@ -61,6 +62,19 @@ func (c *Cluster) makeNodes(ctx context.Context) error {
 		}
 		if _, err := c.client.CoreV1().Nodes().UpdateStatus(ctx, made, metav1.UpdateOptions{}); err != nil {
 			return fmt.Errorf("giving %s its capacity: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// RaiseKubelets has the nodes' kubelets claim a version for which istiod injects native sidecars, as after an upgrade
+// of the nodes.
+func (c *Cluster) RaiseKubelets(ctx context.Context) error {
+	patch := fmt.Sprintf(`{"status":{"nodeInfo":{"kubeletVersion":%q}}}`, kubeletNative)
+	for i := range c.opts.Nodes {
+		name := fmt.Sprintf("node-%d", i+1)
+		if _, err := c.client.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
+			return fmt.Errorf("raising the kubelet of %s: %w", name, err)
 		}
 	}
 	return nil
