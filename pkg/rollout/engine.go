@@ -48,7 +48,9 @@ type run struct {
 	undo     Change
 	deferred string // why it was passed over, as last told
 	print    fingerprint
-	progress time.Time // when it last got on
+	best     fingerprint // the most of each so far
+	progress time.Time   // when it last got on
+	overdue  bool        // what it waits for has made no progress for too long
 	told     string
 	strayed  bool
 	warned   bool          // it was told what it may fail by
@@ -72,10 +74,11 @@ const (
 // busy says whether something of the run is on its way.
 func (p phase) busy() bool { return p == sending || p == underway || p == undoing }
 
-// fingerprint changes when a workload gets on.
+// fingerprint is what grows when a workload gets on: pods that are new, those of
+// them that are ready, and pods that are available. What falls, and rises again to
+// where it was, is no progress: a pod whose readiness comes and goes.
 type fingerprint struct {
-	Updated, Ready, Available, Desired int32
-	Generation                         int64
+	Updated, Ready, Available int32
 }
 
 // Run moves the workloads, in their order as far as it can, and gives one

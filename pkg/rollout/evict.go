@@ -116,15 +116,15 @@ func stuck(v sight) bool {
 	return there < v.W.Desired
 }
 
-// clearStuck evicts the pods of a StatefulSet that are in trouble: it waits for
-// them for ever, and does not replace them when its template changes
+// clearStuck evicts the pods of a StatefulSet that hang and are not ready: it waits
+// for them for ever, and does not replace them when its template changes
 // (kubernetes/kubernetes issue 67250). They take no traffic.
-func (e *Engine) clearStuck(ctx context.Context, v sight) error {
+func (e *Engine) clearStuck(ctx context.Context, v sight, hangs func(*corev1.Pod) bool) error {
 	if v.W.Kind != workload.StatefulSet {
 		return nil
 	}
 	for _, pod := range v.Pods {
-		if pod.DeletionTimestamp != nil || workload.Ready(pod) || workload.Trouble(pod) == "" {
+		if pod.DeletionTimestamp != nil || workload.Ready(pod) || !hangs(pod) {
 			continue
 		}
 		if err := e.evict(ctx, pod); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {

@@ -152,7 +152,7 @@ func TestObstacle(t *testing.T) {
 		{"evicted: all pods must be there", Move{Evict: true}, deployment(func(w *workload.Workload) { w.Status.Ready = 1 }), "1 of 2 pods are ready"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := obstacle(&tc.move, sight{W: tc.w})
+			got := obstacle(&tc.move, sight{W: tc.w}, false)
 			if !strings.Contains(got, tc.want) || tc.want == "" && got != "" {
 				t.Errorf("%q, want %q", got, tc.want)
 			}

@@ -88,9 +88,9 @@ type judgement struct {
 	Message string
 	// Blocked is the warning that the move may fail by, nil where there is none.
 	Blocked *warning
-	// Updated, Ready and Desired count pods: new ones, ready ones of any age,
-	// wanted ones.
-	Updated, Ready, Desired int32
+	// Updated, Fresh, Ready and Desired count pods: new ones, those of them that
+	// are ready, ready ones of any age, wanted ones.
+	Updated, Fresh, Ready, Desired int32
 }
 
 // judge says where a move stands, from what the watches show. It is a pure
@@ -124,7 +124,7 @@ func terminating(text string) bool { return strings.Contains(text, "because it i
 // and then every live pod is looked at.
 func judgePods(m *Move, s start, v sight) judgement {
 	c := count(m, s, v)
-	j := judgement{Desired: v.W.Desired, Updated: c.updated, Ready: c.ready}
+	j := judgement{Desired: v.W.Desired, Updated: c.updated, Fresh: c.fresh, Ready: c.ready}
 	is := func(state state, message string) judgement {
 		j.State, j.Message = state, message
 		return j
@@ -165,7 +165,7 @@ func judgePods(m *Move, s start, v sight) judgement {
 
 // counts of a workload's live pods.
 type counts struct {
-	live, ready, updated, kept int32
+	live, ready, updated, fresh, kept int32
 	// stray tells of a pod that is not as promised, newStray of a new one that
 	// is ready.
 	stray, newStray string
@@ -183,6 +183,9 @@ func count(m *Move, s start, v sight) counts {
 		}
 		if !s.Old[pod.UID] {
 			c.updated++
+			if workload.Ready(pod) {
+				c.fresh++
+			}
 		}
 		proxy, has := workload.ProxyOf(pod.Annotations, &pod.Spec)
 		if m.Promise.Kept(proxy, has) {

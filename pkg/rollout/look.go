@@ -9,6 +9,10 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
+// untouched is how long a workload that something else moves, and that is only
+// watched, may stand there as it was.
+const untouched = 30 * time.Second
+
 // look judges a workload that moves, tells of what is new, and ends it where
 // its end is known.
 func (e *Engine) look(ctx context.Context, r *run) {
@@ -20,11 +24,12 @@ func (e *Engine) look(ctx context.Context, r *run) {
 	v.Freeing = r.freeing
 	j := judge(&r.Move, r.start, v, e.Options.Patience, now)
 	r.starved = j.Blocked != nil && j.Blocked.starved()
-	print := fingerprint{Updated: j.Updated, Ready: j.Ready, Desired: j.Desired}
+	print := fingerprint{Updated: j.Updated, Ready: j.Fresh}
 	if v.W != nil {
-		print.Available, print.Generation = v.W.Status.Available, v.W.Status.ObservedGeneration
+		print.Available = v.W.Status.Available
 	}
-	if r.gotOn(print, now) {
+	made := print.Updated > r.best.Updated
+	if r.gotOn(print, now); made {
 		e.feed.gotOn(r.Ref)
 	}
 	switch j.State {
@@ -45,6 +50,10 @@ func (e *Engine) look(ctx context.Context, r *run) {
 		if r.Evict {
 			e.evictNext(ctx, r, v)
 		}
+		if !r.writes() && !r.Evict && !r.Resume && v.W.Generation == r.start.Generation && complete(v.W, false) && now.Sub(r.progress) >= untouched {
+			e.end(ctx, r, Skipped, fmt.Sprintf("what moves it has not begun to in %s", untouched))
+			return
+		}
 		if r.phase == underway && now.Sub(r.progress) >= e.Options.Timeout {
 			e.end(ctx, r, TimedOut, fmt.Sprintf("no progress for %s: %s", e.Options.Timeout, standstill(j, v, now)))
 			return
@@ -57,14 +66,14 @@ func (e *Engine) look(ctx context.Context, r *run) {
 	}
 }
 
-// gotOn says whether a workload got on since it was last looked at.
-func (r *run) gotOn(print fingerprint, now time.Time) bool {
-	if print == r.print {
-		return false
-	}
+// gotOn notes whether a workload got on since it was last looked at.
+func (r *run) gotOn(print fingerprint, now time.Time) {
 	r.fed = r.fed || r.starved && print.Updated > r.print.Updated
-	r.print, r.progress, r.warned = print, now, false
-	return true
+	r.print = print
+	best := fingerprint{max(r.best.Updated, print.Updated), max(r.best.Ready, print.Ready), max(r.best.Available, print.Available)}
+	if best != r.best {
+		r.best, r.progress, r.warned = best, now, false
+	}
 }
 
 // room notes when there was last a prospect of room in the quota that a workload

@@ -44,6 +44,13 @@ type Move struct {
 	// promise, and is not complete: it is followed to its end, and begun anew
 	// where its new pods are in trouble.
 	Resume bool
+	// Anew says that a rollout which is under way is for another promise, by us or
+	// with a sidecar that does not come up. It is not waited for where its pods
+	// hang, but begun anew.
+	Anew bool
+	// Holds says why the move is not what the plan said, of the workload as it is
+	// when its turn has come; "" where it is. It may be nil.
+	Holds func(*workload.Workload) string
 	// Gateway workloads go last.
 	Gateway bool
 	// Services are the names of the Services that send traffic to the pods.

@@ -148,7 +148,7 @@ func TestRoomOfItsOwn(t *testing.T) {
 		{"others move", true, 1, true, true, true},
 	} {
 		r := &run{starved: tc.starved, print: fingerprint{Updated: 1, Ready: 4}, progress: noon}
-		if !r.gotOn(fingerprint{Updated: tc.updated, Ready: 5}, noon.Add(time.Second)) {
+		if r.gotOn(fingerprint{Updated: tc.updated, Ready: 5}, noon.Add(time.Second)); !r.progress.After(noon) {
 			t.Errorf("%s: it did not get on", tc.name)
 		}
 		r.starved = true
@@ -156,6 +156,29 @@ func TestRoomOfItsOwn(t *testing.T) {
 		r.room(tc.others, later)
 		if r.freeing.Equal(later) != tc.freeing || r.progress.Equal(later) != tc.extends {
 			t.Errorf("%s: room at %s, progress at %s", tc.name, r.freeing, r.progress)
+		}
+	}
+}
+
+// Progress is what was never so far before: a readiness that comes and goes, or a
+// node that does, is none, and the timeout holds.
+func TestProgressIsNewGround(t *testing.T) {
+	r := &run{progress: noon}
+	for i, tc := range []struct {
+		print fingerprint
+		on    bool
+	}{
+		{fingerprint{Updated: 1, Ready: 0, Available: 3}, true},
+		{fingerprint{Updated: 1, Ready: 0, Available: 2}, false},
+		{fingerprint{Updated: 1, Ready: 1, Available: 2}, true},
+		{fingerprint{Updated: 1, Ready: 0, Available: 3}, false},
+		{fingerprint{Updated: 1, Ready: 1, Available: 3}, false},
+		{fingerprint{Updated: 2, Ready: 0, Available: 1}, true},
+		{fingerprint{Updated: 2, Ready: 0, Available: 4}, true},
+	} {
+		now := noon.Add(time.Duration(i+1) * time.Second)
+		if r.gotOn(tc.print, now); r.progress.Equal(now) != tc.on {
+			t.Errorf("%d: %+v counts as progress: %v, want %v", i, tc.print, !tc.on, tc.on)
 		}
 	}
 }

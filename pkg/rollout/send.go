@@ -145,7 +145,7 @@ func notSent(m *Move) string {
 	case m.Resume && m.Seen != nil && !m.Seen.Paused && m.Seen.Desired > 0 && m.Seen.Status.FailureMessage == "" && !m.Seen.Status.DeadlineExceeded:
 		return "its restart was sent before and is under way"
 	}
-	return obstacle(m, sight{W: m.Seen})
+	return obstacle(m, sight{W: m.Seen}, false)
 }
 
 // sendOutcome says how a change fared that was sent and is not watched.

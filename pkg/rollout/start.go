@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
@@ -34,8 +35,10 @@ func (e *Engine) startMore(ctx context.Context) {
 			began := time.Now()
 			r.err = e.send(ctx, r, v.W)
 			r.took = time.Since(began)
-			if r.err == nil && r.Resume {
-				r.err = e.clearStuck(ctx, v)
+			if r.err == nil && (r.Resume || r.Anew) {
+				r.err = e.clearStuck(ctx, v, func(pod *corev1.Pod) bool {
+					return workload.Trouble(pod) != "" || r.Anew && !r.keeps(pod)
+				})
 			}
 			e.sent <- r
 			return nil
@@ -138,7 +141,7 @@ func (e *Engine) proves(r *run) bool {
 // startable says whether a workload may be started as it is now; one that may
 // not is named once, and looked at again while others move.
 func (e *Engine) startable(r *run) bool {
-	why := obstacle(&r.Move, e.see(r))
+	why := obstacle(&r.Move, e.see(r), r.overdue)
 	if why == "" && slices.ContainsFunc(e.runs, func(o *run) bool {
 		return o.starved && o.phase.busy() && o.Ref.Namespace == r.Ref.Namespace
 	}) {
@@ -152,8 +155,9 @@ func (e *Engine) startable(r *run) bool {
 }
 
 // obstacle says why a workload is not started as it is now, "" where nothing
-// stands in the way.
-func obstacle(m *Move, v sight) string {
+// stands in the way. What it waits for is overdue where that has made no progress
+// for too long.
+func obstacle(m *Move, v sight, overdue bool) string {
 	w := v.W
 	switch {
 	case w == nil || w.Deleting, m.Unwatched:
@@ -166,6 +170,8 @@ func obstacle(m *Move, v sight) string {
 		return "it is scaled to zero: its next pods will be new"
 	case w.RestartAt != "" && w.RestartAt != w.RestartedAt:
 		return "it is being restarted"
+	case m.Anew && (overdue || troubled(v)) && m.hangs(v):
+		return ""
 	case w.Status.ObservedGeneration < w.Generation || !m.Evict && !complete(w, false):
 		if w.Status.Available < w.Desired && w.Status.Updated >= w.Desired {
 			if m.Cures {
@@ -178,6 +184,19 @@ func obstacle(m *Move, v sight) string {
 		return fmt.Sprintf("it is unhealthy already: %d of %d pods are ready", w.Status.Ready, w.Desired)
 	}
 	return ""
+}
+
+// keeps says whether a pod runs what was promised.
+func (m *Move) keeps(pod *corev1.Pod) bool {
+	proxy, has := workload.ProxyOf(pod.Annotations, &pod.Spec)
+	return m.Promise.Kept(proxy, has)
+}
+
+// hangs says whether a pod that is not as promised does not come up.
+func (m *Move) hangs(v sight) bool {
+	return slices.ContainsFunc(v.Pods, func(pod *corev1.Pod) bool {
+		return pod.DeletionTimestamp == nil && !workload.Ready(pod) && !m.keeps(pod)
+	})
 }
 
 // giveUp ends one of the workloads that cannot be started when nothing else
@@ -193,7 +212,8 @@ func (e *Engine) giveUp() *run {
 			return r
 		}
 		s := v.W.Status
-		if r.gotOn(fingerprint{Updated: s.Updated, Ready: s.Ready, Available: s.Available, Desired: v.W.Desired, Generation: s.ObservedGeneration}, now); now.Sub(r.progress) >= e.Options.Timeout {
+		if r.gotOn(fingerprint{Updated: s.Updated, Ready: s.Ready, Available: s.Available}, now); now.Sub(r.progress) >= e.Options.Timeout {
+			r.overdue = true
 			return r
 		}
 	}
@@ -218,7 +238,10 @@ func passes(m *Move, v sight) bool {
 // nothing can be done.
 func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 	now := time.Now()
-	why := obstacle(&r.Move, v)
+	why := obstacle(&r.Move, v, r.overdue)
+	if why == "" && r.Holds != nil && v.W != nil {
+		why = r.Holds(v.W)
+	}
 	switch {
 	case v.W == nil || v.W.Deleting:
 		e.end(ctx, r, Skipped, wasDeleted)
@@ -231,11 +254,11 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 		return
 	}
 	r.phase, r.result.Started, r.progress = sending, now.UTC(), now
+	r.print, r.best = fingerprint{}, fingerprint{}
 	follow := !r.writes() || r.Resume && !stuck(v)
 	r.start = start{Generation: v.W.Generation, Old: map[types.UID]bool{}}
 	for _, pod := range v.Pods {
-		proxy, has := workload.ProxyOf(pod.Annotations, &pod.Spec)
-		r.start.Old[pod.UID] = !follow || !r.Promise.Kept(proxy, has)
+		r.start.Old[pod.UID] = !follow || !r.keeps(pod)
 	}
 	if follow {
 		r.phase = underway

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
@@ -40,7 +41,7 @@ func (e *Engine) takeBack(ctx context.Context, r *run) {
 		if r.err == nil {
 			r.told = counts
 			if v.W != nil {
-				if err := e.clearStuck(ctx, v); err != nil {
+				if err := e.clearStuck(ctx, v, func(pod *corev1.Pod) bool { return !r.start.Old[pod.UID] }); err != nil {
 					r.told += "; " + err.Error()
 				}
 			}

@@ -66,14 +66,18 @@ func moveOf(c *cluster.Cluster, p *Plan, item *Item, o *Options) rollout.Move {
 	m := rollout.Move{
 		Ref: item.Ref, Seen: item.w, Promise: item.promise, Gateway: item.Gateway,
 		Services: item.services, Evict: item.How == Evict || item.evict,
-		Force: item.Verdict == Mixed, Resume: item.resume, Unwatched: item.unwatched,
+		Force: item.Verdict == Mixed, Resume: item.resume, Anew: item.anew, Unwatched: item.unwatched,
+	}
+	if !o.AllowDowntime && item.How != Watch && !item.unwatched {
+		// Its replicas or its strategy may have changed since the plan was made.
+		m.Holds = func(w *workload.Workload) string { return outage(w, item.way()) }
 	}
 	switch item.How {
 	case Reinject, Webhook:
 		m.Force, m.Apply = true, newRewrite(c, item, p, o).apply
 	case Restart:
 		m.Change = func(w *workload.Workload) (rollout.Change, error) {
-			return restartPatch(w, o.RestartWith, item.resume, stamp(o.now(), targetOf(item.promise), o.User), o.FieldManager)
+			return restartPatch(w, o.RestartWith, item.resume || item.anew, stamp(o.now(), targetOf(item.promise), o.User), o.FieldManager)
 		}
 	}
 	return m

@@ -330,6 +330,15 @@ func TestRewriteWhoseAnswerWasLost(t *testing.T) {
 	made := remade(t)
 	arrived := made.after.DeepCopy()
 	arrived.SetResourceVersion("8")
+	// The API server adds its defaults to what it is sent.
+	containers, _, err := unstructured.NestedSlice(arrived.Object, "spec", "template", "spec", "containers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	containers[1].(map[string]any)["terminationMessagePath"] = "/dev/termination-log"
+	if err := unstructured.SetNestedSlice(arrived.Object, containers, "spec", "template", "spec", "containers"); err != nil {
+		t.Fatal(err)
+	}
 	resource, _ := resourceOf(workload.Deployment)
 	client := fake.NewSimpleDynamicClient(runtime.NewScheme(), arrived)
 	sent := 0

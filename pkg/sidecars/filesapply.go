@@ -90,8 +90,12 @@ func (f *FileObject) move(c *cluster.Cluster, how applier) rollout.Move {
 	m := rollout.Move{Ref: f.Ref, Seen: f.live, Promise: promiseOf(&to), Force: true, Evict: f.evict, Cures: true}
 	m.Apply = func(ctx context.Context) (rollout.Change, int64, error) {
 		var before, after *unstructured.Unstructured
-		if err := c.Persist(ctx, func(ctx context.Context) (err error) {
-			before, after, err = how.apply(ctx, f.client, f.manifest.Object, false)
+		if err := c.Persist(ctx, func(ctx context.Context) error {
+			was, is, err := how.apply(ctx, f.client, f.manifest.Object, false)
+			if before == nil {
+				before = was // sent a second time, it finds what the first has written
+			}
+			after = is
 			return err
 		}); err != nil {
 			return rollout.Change{}, 0, fmt.Errorf("apply %s: %w", f.In(), err)

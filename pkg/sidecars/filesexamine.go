@@ -91,6 +91,9 @@ func (e *examiner) examine(ctx context.Context, place int, f *FileObject) error 
 func (e *examiner) weigh(ctx context.Context, f *FileObject, after *unstructured.Unstructured) error {
 	w := workloadOf(after)
 	if w == nil || w.Desired == 0 {
+		if w != nil && f.live != nil && f.live.Desired > 0 {
+			f.weighed(e.o, Outage, "the file scales it to zero")
+		}
 		return nil
 	}
 	given := answer{}
@@ -126,17 +129,26 @@ func (e *examiner) weigh(ctx context.Context, f *FileObject, after *unstructured
 		f.Held = "it is paused: resume it, and run this again"
 		return nil
 	}
-	why := ""
-	f.Impact, why = impactOf(f.live, how, given, surroundings{Room: noLimit, Disruptions: noLimit})
+	// The file's own strategy rolls the pods that are there.
+	rolled := *w
+	rolled.Desired = min(w.Desired, f.live.Desired)
+	impact, why := impactOf(&rolled, how, given, surroundings{Room: noLimit, Disruptions: noLimit})
+	f.weighed(e.o, impact, why)
+	return nil
+}
+
+// weighed notes the impact that applying the object has, and holds back what was
+// not allowed.
+func (f *FileObject) weighed(o *Options, impact Impact, why string) {
+	f.Impact = impact
 	switch {
-	case f.Impact == Refused:
+	case impact == Refused:
 		f.Held = why
-	case f.Impact == Outage && !e.o.AllowDowntime:
+	case impact == Outage && !o.AllowDowntime:
 		f.Held = why + "; --allow-downtime applies it all the same"
 	case why != "":
 		f.Reason = strings.TrimPrefix(f.Reason+"; "+why, "; ")
 	}
-	return nil
 }
 
 func (e *examiner) ask(ctx context.Context, w *workload.Workload) answer {
@@ -173,7 +185,7 @@ func (p *FilesPlan) checkRights(ctx context.Context, c *cluster.Cluster) error {
 	for i := range p.Objects {
 		f := &p.Objects[i]
 		if f.Action != Unchanged && f.Held == "" && (f.rolls() || f.Action == Created && workloadOf(f.manifest.Object) != nil) {
-			items = append(items, Item{Ref: f.Ref, How: Reinject})
+			items = append(items, Item{Ref: f.Ref, How: Reinject, evict: f.evict})
 		}
 	}
 	refusals, err := lackingRights(ctx, c, items)

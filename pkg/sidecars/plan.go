@@ -73,6 +73,7 @@ type Item struct {
 	promise  workload.Promise
 	services []string
 	resume   bool // its last restart was ours and is not complete
+	anew     bool // the rollout that is under way is for another proxy
 
 	remake    *remake // for Reinject and ToWebhook
 	evict     bool    // its pods are evicted once its template is written
@@ -83,6 +84,14 @@ type Item struct {
 // Services names the Services that send traffic to the workload's pods, in its
 // namespace.
 func (i *Item) Services() []string { return i.services }
+
+// way is how the workload's pods are replaced.
+func (i *Item) way() How {
+	if i.evict {
+		return Evict
+	}
+	return i.How
+}
 
 // ProxyCount is a proxy and in how many pods it runs.
 type ProxyCount struct {

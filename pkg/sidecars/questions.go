@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"istio.io/api/annotation"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
@@ -43,8 +43,8 @@ type asker struct {
 	// down holds the revisions whose injector did not answer: after the first
 	// ten seconds nobody is asked again.
 	down sync.Map
-	// closed is set where no dry run can be made at all: no permission.
-	closed atomic.Pointer[answer]
+	// closed holds the namespaces in which no dry run can be made: no permission.
+	closed sync.Map
 }
 
 // askShared asks one question for all subjects with the same key, and gives
@@ -115,8 +115,10 @@ func (a *asker) ask(ctx context.Context, s *subject) answer {
 			return known
 		}
 	}
-	if closed := a.closed.Load(); closed != nil {
-		return *closed
+	if given, ok := a.closed.Load(s.W.Namespace); ok {
+		if known, ok := given.(answer); ok {
+			return known
+		}
 	}
 	node := ""
 	if s.Pods != nil {
@@ -128,7 +130,7 @@ func (a *asker) ask(ctx context.Context, s *subject) answer {
 	case injectorDown:
 		a.down.Store(revision, given)
 	case notAllowed:
-		a.closed.Store(&given)
+		a.closed.Store(s.W.Namespace, given)
 	}
 	return given
 }
@@ -145,7 +147,25 @@ func (s *subject) guess(injections map[string]mesh.Injection, revision string) {
 		return
 	}
 	s.Answer.HasProxy, s.Answer.Guessed = true, true
-	s.Answer.Proxy = workload.Proxy{Image: image}
+	s.Answer.Proxy = workload.Proxy{Image: s.asRuns(image, injections[revision])}
+}
+
+// asRuns gives a guessed image the variant that the pods run, where the injector's
+// values say nothing of one: the mesh configuration and ProxyConfigs may.
+func (s *subject) asRuns(image string, in mesh.Injection) string {
+	if in.Variant != "" || s.W.Template.Annotations[annotation.SidecarProxyImageType.Name] != "" {
+		return image
+	}
+	repository, tag, digest := mesh.SplitImage(image)
+	running, _ := workload.ProxyOf(s.W.Template.Annotations, &s.W.Template.Spec)
+	if most := s.Pods.Sorted(); len(most) > 0 {
+		running = most[0]
+	}
+	runs, its, _ := mesh.SplitImage(running.Image)
+	if variant := mesh.Variant(its); variant != "" && runs == repository && tag != "" && digest == "" && mesh.Variant(tag) == "" {
+		return image + "-" + variant
+	}
+	return image
 }
 
 // preview puts the tag that the injector is about to give in place of the one

@@ -65,14 +65,32 @@ func (r *rewrite) apply(ctx context.Context) (rollout.Change, int64, error) {
 		if err != nil {
 			return rollout.Change{}, 0, err
 		}
-		if left, err := inject.TemplatePatch(fresh, made.after); err == nil && left == nil {
-			change, err := r.change(patch, before, fresh, made.kept) // it had arrived
+		if arrived(before, made.after, fresh) {
+			change, err := r.change(patch, before, fresh, made.kept)
 			return change, fresh.GetGeneration(), err
 		}
 		if err := r.again(ctx, &made, fresh); err != nil {
 			return rollout.Change{}, 0, err
 		}
 	}
+}
+
+// arrived says whether an object bears what was made of it before: its template is
+// that, or has its sidecar, to which the API server has added its defaults.
+func arrived(before, made, fresh *unstructured.Unstructured) bool {
+	if left, err := inject.TemplatePatch(fresh, made); err == nil && left == nil {
+		return true
+	}
+	sidecar := func(o *unstructured.Unstructured) string {
+		template, ok := templateOf(o)
+		if !ok {
+			return ""
+		}
+		proxy, _ := workload.ProxyOf(template.Annotations, &template.Spec)
+		return proxy.Image + " " + template.Annotations[annotation.SidecarStatus.Name]
+	}
+	now := sidecar(fresh)
+	return now == sidecar(made) && now != sidecar(before)
 }
 
 // fresh reads an object that has moved.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
 // CheckRights asks whether the user may do all that the plan takes, and adds a
@@ -33,20 +34,22 @@ func neededRights(items []Item) []cluster.Permission {
 	}
 	for i := range items {
 		item := &items[i]
-		resource, ok := item.Resource()
+		resource, ok := resourceOf(item.Kind)
 		if item.How == Nothing || !ok {
 			continue
 		}
 		p := cluster.Permission{Group: resource.Group, Resource: resource.Resource, Namespace: item.Namespace}
 		for _, verb := range []string{"list", "watch", "patch"} {
-			if verb == "patch" && (item.How == Evict || item.How == Watch) {
+			if verb == "patch" && (item.How == Evict || item.How == Watch) || verb != "patch" && item.Kind == workload.CronJob {
 				continue
 			}
 			p.Verb = verb
 			need(p)
 		}
-		need(cluster.Permission{Verb: "watch", Resource: "pods", Namespace: item.Namespace})
-		if item.How == Evict {
+		if item.Kind != workload.CronJob { // which has no pods to be watched
+			need(cluster.Permission{Verb: "watch", Resource: "pods", Namespace: item.Namespace})
+		}
+		if item.way() == Evict {
 			need(cluster.Permission{Verb: "create", Resource: "pods", Subresource: "eviction", Namespace: item.Namespace})
 		}
 	}

@@ -61,6 +61,7 @@ func (s *subject) settle(o *Options) {
 	case item.How != Nothing && !item.unwatched:
 		if why := s.standing(); why != "" {
 			item.Reason = why
+			s.settleAnew()
 		}
 		s.settleAgain(o)
 	case !j.Lags && (item.Verdict == Fresh || item.Verdict == Outside && s.W.Desired > 0):
@@ -93,6 +94,31 @@ func (s *subject) settleAgain(o *Options) {
 		s.item.How = Nothing
 		s.item.Held = "it was restarted for " + string(last) + " before and did not converge; --force restarts it again"
 	}
+}
+
+// settleAnew handles a rollout that hangs, or may, and is for another proxy than
+// the injector gives now: its own end is no use, so it is begun anew.
+func (s *subject) settleAnew() {
+	if s.W.Paused || s.W.RolledOut() || s.W.Kind == workload.Rollout || s.item.How == Evict || s.item.evict {
+		return
+	}
+	last := lastTarget(s.W)
+	why := s.brokenSidecar()
+	s.item.anew = why != "" || s.item.How == Restart && last != "" && !last.aims(s.item.promise)
+	if why != "" {
+		s.item.Reason = "its rollout hangs on the sidecar that it brings, and is begun anew: " + oneLine(why)
+	}
+}
+
+// brokenSidecar says why pods do not come up that hang on a proxy which new pods
+// would not get any more, "" where there are none.
+func (s *subject) brokenSidecar() string {
+	for _, p := range s.Pods.Sorted() {
+		if why := s.Pods.Proxies[p].Trouble; why != "" && s.item.promise.Known && !s.item.promise.Kept(p, true) {
+			return why
+		}
+	}
+	return ""
 }
 
 // settleUnfinished handles a workload that has none but new pods, or none at
@@ -195,16 +221,12 @@ func (s *subject) weigh(seen *observation, o *Options) {
 	room := roomFor(need, seen.quotas[s.W.Namespace])
 	item.AdmissionUnknown = item.How != Watch && (s.Hidden && !s.Answer.Told ||
 		s.Answer.Outcome != answered && s.Answer.Outcome != noRoom && s.Answer.Outcome != rejected)
-	how := item.How
-	if item.evict {
-		how = Evict
-	}
 	asked := s.Answer
 	if item.resume {
 		// Under way already: its new pod has been admitted, and has taken its room.
 		asked.Outcome, room = answered, noLimit
 	}
-	item.Impact, item.ImpactReason = impactOf(s.W, how, asked, surroundings{
+	item.Impact, item.ImpactReason = impactOf(s.W, item.way(), asked, surroundings{
 		Room: room, Disruptions: disruptionsFor(s.W, seen.budgets[s.W.Namespace]), Served: len(item.services) > 0,
 	})
 	if item.How == Watch {

@@ -4,6 +4,10 @@ import (
 	"strings"
 	"testing"
 
+	"istio.io/api/annotation"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
@@ -68,5 +72,74 @@ func TestSettleAgain(t *testing.T) {
 				t.Errorf("%s, resume %v, %q, %q; want %s, %v, %q", s.item.How, s.item.resume, s.item.Reason, s.item.Held, tc.how, tc.resume, tc.words)
 			}
 		})
+	}
+}
+
+// TestSettleAnew: a rollout that hangs on a sidecar which nobody is to get any more
+// does not wait for its end, nor does one of ours for another target that hangs.
+func TestSettleAnew(t *testing.T) {
+	halfway := func(f *facts) {
+		f.W.Status = workload.Status{Replicas: 3, Updated: 1, Ready: 2, Available: 2, Unfinished: true}
+	}
+	hangs := func(image string) func(*facts) {
+		return func(f *facts) {
+			f.Pods.Proxies[workload.Proxy{Image: image}] = &workload.Sample{Count: 1, Trouble: "ImagePullBackOff of container istio-proxy"}
+		}
+	}
+	ours := func(image string) func(*facts) {
+		return func(f *facts) {
+			f.W.Template.Annotations[RestartAnnotation] = stamp(stampedAt, targetOf(promised(image)), "ann")
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		facts []func(*facts)
+		anew  bool
+		words string
+	}{
+		{"at rest", nil, false, ""},
+		{"somebody's, under way", []func(*facts){halfway}, false, "in the middle of a rollout now"},
+		{"somebody's, and its sidecar does not come up", []func(*facts){halfway, hangs("hub/proxyv2:bad")}, true, "hangs on the sidecar that it brings, and is begun anew: ImagePullBackOff"},
+		{"and new pods would get just that sidecar", []func(*facts){halfway, hangs(newProxy)}, false, "in the middle of a rollout now"},
+		{"ours, for another target", []func(*facts){halfway, ours("hub/proxyv2:bad")}, true, "in the middle of a rollout now"},
+		{"ours, for this one", []func(*facts){halfway, ours(newProxy)}, false, "the run goes on with it"},
+		{"paused", []func(*facts){halfway, hangs("hub/proxyv2:bad"), func(f *facts) { f.W.Paused = true }}, false, "paused now"},
+	} {
+		f := stale()
+		for _, change := range tc.facts {
+			change(f)
+		}
+		s := &subject{facts: *f}
+		s.settle(&Options{Rollout: rollout.Options{Wait: true}})
+		if s.item.How != Restart || s.item.anew != tc.anew || !strings.Contains(s.item.Reason, tc.words) {
+			t.Errorf("%s: %s, anew %v, %q", tc.name, s.item.How, s.item.anew, s.item.Reason)
+		}
+	}
+}
+
+// What the injector's values do not say of a guessed image is as it runs.
+func TestGuessKeepsTheVariant(t *testing.T) {
+	const hub = "docker.io/istio"
+	for _, tc := range []struct {
+		name, runs, variant, kind, want string
+	}{
+		{"the plain one", hub + "/proxyv2:1.30.2", "", "", hub + "/proxyv2:1.31.0"},
+		{"by the mesh configuration, which is not read", hub + "/proxyv2:1.30.2-distroless", "", "", hub + "/proxyv2:1.31.0-distroless"},
+		{"another registry's", "mirror/istio/proxyv2:1.30.2-distroless", "", "", hub + "/proxyv2:1.31.0"},
+		{"the values say it", hub + "/proxyv2:1.30.2-debug", "distroless", "", hub + "/proxyv2:1.31.0-distroless"},
+		{"an annotation does", hub + "/proxyv2:1.30.2-distroless", "", "default", hub + "/proxyv2:1.31.0"},
+	} {
+		f := stale()
+		runs(tc.runs)(f)
+		f.W.Labels = map[string]string{"gateway.istio.io/managed": "istio.io-gateway-controller"}
+		f.Answer = answer{}
+		if tc.kind != "" {
+			f.W.Template.Annotations[annotation.SidecarProxyImageType.Name] = tc.kind
+		}
+		s := &subject{facts: *f}
+		s.guess(map[string]mesh.Injection{"default": {Hub: hub, Image: "proxyv2", Tag: "1.31.0", Variant: tc.variant}}, "default")
+		if got := s.Answer.Proxy.Image; got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
 	}
 }

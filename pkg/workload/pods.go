@@ -43,6 +43,9 @@ type Sample struct {
 	Names []string
 	// Digest is the sha256 of the image that the kubelet reports, "" unknown.
 	Digest string
+	// Trouble says why one of them does not come up where it hangs on what
+	// injection brought, "" where none does.
+	Trouble string
 }
 
 func (s *Sample) add(name string) {
@@ -80,6 +83,9 @@ func (p *Pods) add(pod *corev1.Pod) {
 		p.Proxies[proxy] = sample
 	}
 	sample.add(pod.Name)
+	if sample.Trouble == "" && !Ready(pod) {
+		sample.Trouble = trouble(pod, proxy.injected)
+	}
 	if digest := Digest(ImageIDOf(&pod.Status)); digest != "" {
 		sample.Digest = digest
 	}
@@ -133,6 +139,7 @@ func mergeSample(into, from *Sample) {
 	if from.Digest != "" {
 		into.Digest = from.Digest
 	}
+	into.Trouble = cmp.Or(into.Trouble, from.Trouble)
 }
 
 // Sorted gives the proxies of the pods, most pods first, and of equally many
@@ -159,10 +166,15 @@ func form(p Proxy) int {
 // Trouble says in words why a pod does not come up, "" where it merely starts:
 // an image that cannot be pulled, a container that crashes or cannot be made.
 func Trouble(pod *corev1.Pod) string {
+	return trouble(pod, func(string) bool { return true })
+}
+
+// trouble is Trouble of the containers with these names.
+func trouble(pod *corev1.Pod, counts func(name string) bool) string {
 	for _, list := range [][]corev1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses} {
 		for i := range list {
 			waiting := list[i].State.Waiting
-			if waiting == nil || !fatalWaiting[waiting.Reason] || strings.Contains(waiting.Message, cachesNotFilled) {
+			if waiting == nil || !fatalWaiting[waiting.Reason] || !counts(list[i].Name) || strings.Contains(waiting.Message, cachesNotFilled) {
 				continue
 			}
 			text := waiting.Reason + " of container " + list[i].Name

@@ -27,6 +27,11 @@ type Proxy struct {
 	Containers string
 }
 
+// injected says whether injection brought the container of this name.
+func (p Proxy) injected(name string) bool {
+	return name == ProxyContainer || slices.Contains(strings.Split(p.Containers, ","), name)
+}
+
 // ProxyOf gives the pod's proxy, and false where it has none. A ztunnel is no
 // proxy of its pod, though its container bears that name.
 func ProxyOf(meta map[string]string, spec *corev1.PodSpec) (Proxy, bool) {

@@ -175,9 +175,18 @@ func (w *world) many(ns string, n int) {
 	w.Inject(newer)
 }
 
+// podsTake has pods take so long to become ready for the rest of the test, so that
+// what is looked for is there to be seen on any machine.
+func (w *world) podsTake(start time.Duration) {
+	w.T.Helper()
+	w.Check(w.SetPodStart(w.T.Context(), start))
+	w.T.Cleanup(func() { w.Check(w.SetPodStart(context.WithoutCancel(w.T.Context()), 0)) })
+}
+
 func TestLiveView(t *testing.T) {
 	w := sharedCluster(t)
 	w.many("live", 24)
+	w.podsTake(500 * time.Millisecond)
 	term := w.inTerminal(80, 24, nil, "sidecars", "-n", "live", "--yes", "--max-parallel", "2")
 
 	// How far it is, what moves, what comes, and the key that is named.
@@ -232,6 +241,7 @@ func TestLiveView(t *testing.T) {
 func TestLiveViewInterrupted(t *testing.T) {
 	w := sharedCluster(t)
 	w.many("liveint", 8)
+	w.podsTake(500 * time.Millisecond)
 	args := []string{"sidecars", "-n", "liveint", "--yes", "--max-parallel", "1"}
 	term := w.inTerminal(80, 24, []string{"NO_COLOR=1"}, args...)
 	term.untilShown("→ deployment/web-")
@@ -294,8 +304,7 @@ func TestPromptInterrupted(t *testing.T) {
 	cmd.Path = "/bin/sh"
 	var text strings.Builder
 	cmd.Stdout, cmd.Stderr = &text, &text
-	w.Check(w.SetPodStart(t.Context(), 3*time.Second))
-	t.Cleanup(func() { w.Check(w.SetPodStart(context.WithoutCancel(t.Context()), 0)) })
+	w.podsTake(3 * time.Second)
 	w.Check(cmd.Start())
 	w.WantProxies("liveprompt", "", map[string]int{older: 2, newer: 1})
 	w.Check(cmd.Process.Signal(unix.SIGHUP))
