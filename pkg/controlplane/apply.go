@@ -126,7 +126,7 @@ func (a *applier) write(ctx context.Context, r *ReleasePlan, description string)
 		return helm.Release{}, err
 	}
 	return helm.Upgrade(ctx, a.c, r.release, r.chart, r.values, helm.ApplyOptions{
-		Timeout: a.o.timeout(), Description: description,
+		Timeout: a.o.timeout(), Description: description, KeepHistory: r.ToRevision != 0,
 		Adjust: carryOver(a.c, r.release.ServerSide),
 	})
 }

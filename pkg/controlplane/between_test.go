@@ -119,6 +119,13 @@ func TestBetween(t *testing.T) {
 	if again, err := betweenOf(plan, ReleasePlan{}); err != nil || again.Action != None {
 		t.Errorf("a second time: action %s, %v", again.Action, err)
 	}
+	// Killed while it was written, it says what was to be, not what is.
+	for _, status := range []string{"pending-upgrade", "failed"} {
+		plan.plane.Status = status
+		if again, err := betweenOf(plan, ReleasePlan{}); err != nil || again.Action != Upgrade {
+			t.Errorf("%s: action %s, %v", status, again.Action, err)
+		}
+	}
 }
 
 // Before Istio 1.2 the image stands in the injector's template.

@@ -19,6 +19,16 @@ import (
 // and must not be lost on the way: istiod's fields of the webhooks, and the
 // replicas of a Deployment that changes hands between chart and autoscaler.
 func carryOver(c *cluster.Cluster, serverSide bool) helm.Adjust {
+	return carrying(c, serverSide, false)
+}
+
+// carryBack is carryOver on the way back, on which no values can be given: there
+// the replicas of what runs stay where the former revision had fewer.
+func carryBack(c *cluster.Cluster, serverSide bool) helm.Adjust {
+	return carrying(c, serverSide, true)
+}
+
+func carrying(c *cluster.Cluster, serverSide, back bool) helm.Adjust {
 	return func(ctx context.Context, originals, targets kube.ResourceList) error {
 		for _, info := range targets {
 			target, ok := info.Object.(*unstructured.Unstructured)
@@ -47,6 +57,11 @@ func carryOver(c *cluster.Cluster, serverSide bool) helm.Adjust {
 			}
 			if kind == autoscaler {
 				continue
+			}
+			if back {
+				if err := keepReplicas(there, target); err != nil {
+					return err
+				}
 			}
 			if err := carryReplicas(ctx, c, original, there, target, serverSide); err != nil {
 				return err

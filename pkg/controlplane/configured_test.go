@@ -83,10 +83,27 @@ func TestBears(t *testing.T) {
 		{"pinned, from a mirror", verifier{tag: "1.31.0", image: "reg.corp/proxyv2:1.31.0-fips"}, "mirror.example/proxyv2:1.31.0-fips", true},
 		{"a digest", verifier{tag: "1.31.0", image: "reg.corp/proxyv2@sha256:ab"}, "reg.corp/proxyv2@sha256:ab", true},
 		{"another digest", verifier{tag: "1.31.0", image: "reg.corp/proxyv2@sha256:ab"}, "reg.corp/proxyv2@sha256:cd", false},
+		{"a digest in place of its tag", verifier{tag: "1.31.0", image: "reg.corp/proxyv2:1.31.0@sha256:ab"}, "reg.corp/proxyv2@sha256:ab", true},
+		{"a digest that tells nothing of the tag", verifier{tag: "1.31.0"}, "reg.corp/proxyv2@sha256:ab", false},
 		{"a tag and not yet the digest", verifier{tag: "1.31.0", image: "reg.corp/proxyv2:x@sha256:ab"}, "reg.corp/proxyv2:x", false},
 	} {
 		if got := c.v.bears(c.image); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// An answer by digest alone is no answer where a tag is wanted.
+func TestHiddenByADigest(t *testing.T) {
+	t.Parallel()
+	for image, want := range map[string]bool{
+		"reg.corp/proxyv2@sha256:ab": true, "reg.corp/proxyv2:1.31.0@sha256:ab": false, "reg.corp/proxyv2:1.30.2": false,
+	} {
+		if got := (verifier{tag: "1.31.0"}).hidden(image); got != want {
+			t.Errorf("%s: %v", image, got)
+		}
+		if (verifier{image: "reg.corp/proxyv2@sha256:cd"}).hidden(image) {
+			t.Errorf("%s: a digest is wanted", image)
 		}
 	}
 }

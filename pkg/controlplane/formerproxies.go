@@ -69,7 +69,8 @@ func (a *applier) formerProxies(ctx context.Context, p *RollbackPlan, o Rollback
 // do that by their values: pilot.image holds istiod, which the release loses again
 // when it goes back. Named in full, whatever global.hub, tag and variant say
 // (istio/istio:manifests/charts/istio-control/istio-discovery/templates/deployment.yaml).
-// Of the chart istio only what it wrote is at hand.
+// Of the chart istio only what it wrote is at hand. A revision that never came into
+// force says what was to be, not what is, and is written once more.
 func betweenOf(p *RollbackPlan, r ReleasePlan) (ReleasePlan, error) {
 	r.Action = None
 	now, err := manifestObjects(p.plane)
@@ -81,7 +82,7 @@ func betweenOf(p *RollbackPlan, r ReleasePlan) (ReleasePlan, error) {
 		r.values = helm.Reuse(p.plane.Values, map[string]any{
 			"global": sidecarValues(p.old), "pilot": map[string]any{"image": imageOf(now)},
 		})
-		if len(valueChanges(p.plane.Values, r.values)) > 0 {
+		if !p.plane.Deployed() || len(valueChanges(p.plane.Values, r.values)) > 0 {
 			r.Action = Upgrade
 		}
 		return r, nil
@@ -94,7 +95,7 @@ func betweenOf(p *RollbackPlan, r ReleasePlan) (ReleasePlan, error) {
 	if err != nil {
 		return r, err
 	}
-	if len(objectChanges(now, objects, p.plane.Namespace)) == 0 {
+	if p.plane.Deployed() && len(objectChanges(now, objects, p.plane.Namespace)) == 0 {
 		return r, nil
 	}
 	r.Action, r.values = Upgrade, p.plane.Values

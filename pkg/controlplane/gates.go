@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -92,7 +93,8 @@ func named(pods []string, count int) string {
 }
 
 // releaseRefusals judges what is known of a release before it is rendered:
-// Tiller's storage, a GitOps owner, an operation that never ended.
+// Tiller's storage, an owner in the cluster or in Git, an operation that never
+// ended.
 func releaseRefusals(r ReleasePlan, owners mesh.Owners, o Options) []gate.Refusal {
 	if r.release.Helm2 {
 		return []gate.Refusal{{
@@ -102,7 +104,7 @@ func releaseRefusals(r ReleasePlan, owners mesh.Owners, o Options) []gate.Refusa
 		}}
 	}
 	var refusals []gate.Refusal
-	if by := owners.GitOps(); by != "" {
+	if by := cmp.Or(owners.GitOps(), owners.Operated()); by != "" {
 		refusals = append(refusals, gate.Refusal{
 			Object: r.object(),
 			Reason: "it is owned by " + by + ", which would undo the upgrade",
@@ -142,8 +144,8 @@ func noRelease(plane mesh.ControlPlane, broken []helm.Undecodable, tag string) g
 	switch owners := plane.Owners; {
 	case owners.GitOps() != "":
 		refusal.Cure = "change the version there: " + owners.GitOps()
-	case owners.Operator != "" && !strings.HasPrefix(owners.Operator, "IstioOperator"):
-		refusal.Cure = "change the version in " + owners.Operator
+	case owners.Operated() != "":
+		refusal.Cure = "change the version in " + owners.Operated()
 	case owners.Istioctl || owners.Operator != "":
 		refusal.Cure = "run istioctl upgrade" + revision + " with the istioctl of " + tag + ", then kubectl istio-upgrade sidecars"
 	default:

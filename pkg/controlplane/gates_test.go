@@ -64,6 +64,8 @@ func TestReleaseRefusals(t *testing.T) {
 		"healthy":         {plan: ReleasePlan{}},
 		"Flux":            {owners: mesh.Owners{Flux: "HelmRelease istiod in flux-system"}, want: "change the version there: Flux HelmRelease istiod in flux-system"},
 		"Argo CD":         {owners: mesh.Owners{ArgoCD: "mesh"}, want: "Argo CD Application mesh"},
+		"an operator":     {owners: mesh.Owners{Operator: "IstioRevision default"}, want: "change the version there: IstioRevision default"},
+		"one of before":   {owners: mesh.Owners{Operator: "IstioOperator installed-state"}},
 		"Helm 2":          {plan: ReleasePlan{Name: "istio", release: helm.Release{Helm2: true}}, want: "helm 2to3 convert istio"},
 		"pending":         {plan: ReleasePlan{Pending: pending}, want: "pending-upgrade for 7200s; the last good revision is 4"},
 		"pending, mended": {plan: ReleasePlan{Pending: pending}, options: Options{Recover: true}},

@@ -10,25 +10,25 @@ import (
 )
 
 // haValues are the charts' own values for the replicas of a Deployment: the
-// minimum of its autoscaler, and the number without one. Charts from 1.24 on
+// minimum and the maximum of its autoscaler, and the number without one. Charts from 1.24 on
 // take what is below pilot for the top level (istio/istio:
 // manifests/charts/istio-control/istio-discovery/templates/zzy_descope_legacy.yaml).
-type haValues struct{ minimum, replicas []string }
+type haValues struct{ minimum, maximum, replicas []string }
 
 // legacyHA are those of the chart istio of 1.1 to 1.5, by Deployment. Citadel,
 // Galley and the injector may have one replica there: they hold no traffic.
 var legacyHA = map[string]haValues{
-	"istio-pilot":     {[]string{"pilot", "autoscaleMin"}, []string{"pilot", "replicaCount"}},
-	"istio-policy":    {[]string{"mixer", "policy", "autoscaleMin"}, []string{"mixer", "policy", "replicaCount"}},
-	"istio-telemetry": {[]string{"mixer", "telemetry", "autoscaleMin"}, []string{"mixer", "telemetry", "replicaCount"}},
+	"istio-pilot":     {[]string{"pilot", "autoscaleMin"}, []string{"pilot", "autoscaleMax"}, []string{"pilot", "replicaCount"}},
+	"istio-policy":    {[]string{"mixer", "policy", "autoscaleMin"}, []string{"mixer", "policy", "autoscaleMax"}, []string{"mixer", "policy", "replicaCount"}},
+	"istio-telemetry": {[]string{"mixer", "telemetry", "autoscaleMin"}, []string{"mixer", "telemetry", "autoscaleMax"}, []string{"mixer", "telemetry", "replicaCount"}},
 }
 
 func haValuesOf(component helm.Component, deployment string) (haValues, bool) {
 	switch component {
 	case helm.Istiod:
-		return haValues{[]string{"pilot", "autoscaleMin"}, []string{"pilot", "replicaCount"}}, true
+		return haValues{[]string{"pilot", "autoscaleMin"}, []string{"pilot", "autoscaleMax"}, []string{"pilot", "replicaCount"}}, true
 	case helm.Gateway:
-		return haValues{[]string{"autoscaling", "minReplicas"}, []string{"replicaCount"}}, true
+		return haValues{[]string{"autoscaling", "minReplicas"}, []string{"autoscaling", "maxReplicas"}, []string{"replicaCount"}}, true
 	case helm.Istio:
 		v, ok := legacyHA[deployment]
 		return v, ok
@@ -38,16 +38,17 @@ func haValuesOf(component helm.Component, deployment string) (haValues, bool) {
 
 // highlyAvailable gives the values that bring every Deployment of a render
 // that has fewer than two replicas for sure to two: by its autoscaler's
-// minimum where it has one. It is a pure function.
+// minimum where it has one, and its maximum where that is lower. It is a pure
+// function.
 func highlyAvailable(component helm.Component, objects []*unstructured.Unstructured) map[string]any {
 	values := map[string]any{}
-	minimum := map[string]int64{}
+	minimum, maximum := map[string]int64{}, map[string]int64{}
 	for _, o := range objects {
 		if o.GetKind() != "HorizontalPodAutoscaler" {
 			continue
 		}
 		name, _, _ := unstructured.NestedString(o.Object, "spec", "scaleTargetRef", "name")
-		minimum[name] = integer(o, "spec", "minReplicas")
+		minimum[name], maximum[name] = integer(o, "spec", "minReplicas"), integer(o, "spec", "maxReplicas")
 	}
 	for _, o := range objects {
 		paths, ok := haValuesOf(component, o.GetName())
@@ -57,6 +58,9 @@ func highlyAvailable(component helm.Component, objects []*unstructured.Unstructu
 		if low, scaled := minimum[o.GetName()]; scaled {
 			if low < 2 {
 				set(values, int64(2), paths.minimum...)
+				if maximum[o.GetName()] < 2 {
+					set(values, int64(2), paths.maximum...)
+				}
 			}
 		} else if integer(o, "spec", "replicas") < 2 {
 			set(values, int64(2), paths.replicas...)

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -123,28 +124,41 @@ func liveRefusals(r ReleasePlan, there live) ([]gate.Refusal, error) {
 				Cure:   recreate(key),
 			})
 		}
-		if key.kind != workload.Deployment || scaled[key.name] {
+		if key.kind != workload.Deployment || scaled[key.name] || r.Action == Rollback { // which keeps what there is
 			continue
 		}
-		var now, then appsv1.Deployment
-		if err := typed(object, &now); err != nil {
+		now, then, err := replicasOf(object, o)
+		if err != nil {
 			return nil, err
 		}
-		if err := typed(o, &then); err != nil {
-			return nil, err
-		}
-		if before, raised := recorded(object); raised {
-			now.Spec.Replicas = new(int32(before))
-		}
-		if now.Spec.Replicas != nil && then.Spec.Replicas != nil && *then.Spec.Replicas < *now.Spec.Replicas {
+		if then < now {
 			refusals = append(refusals, gate.Refusal{
 				Object: name, Forceable: true,
-				Reason: fmt.Sprintf("it has %d replicas, and the values of release %s would make them %d", *now.Spec.Replicas, r.Name, *then.Spec.Replicas),
-				Cure:   replicasCure(r.Component, *now.Spec.Replicas),
+				Reason: fmt.Sprintf("it has %d replicas, and the values of release %s would make them %d", now, r.Name, then),
+				Cure:   replicasCure(r.Component, now),
 			})
 		}
 	}
 	return refusals, nil
+}
+
+// replicasOf gives the replicas of a Deployment as it is, without those that were
+// lent to it, and as it is rendered: equal where the rendered one does not say.
+func replicasOf(there, rendered *unstructured.Unstructured) (now, then int32, err error) {
+	var is, to appsv1.Deployment
+	if err := errors.Join(typed(there, &is), typed(rendered, &to)); err != nil {
+		return 0, 0, err
+	}
+	if is.Spec.Replicas != nil {
+		now = *is.Spec.Replicas
+	}
+	if before, raised := recorded(there); raised {
+		now = int32(before)
+	}
+	if to.Spec.Replicas == nil {
+		return now, now, nil
+	}
+	return now, *to.Spec.Replicas, nil
 }
 
 // replicasCure says which value sets the replicas of a component. Without

@@ -64,6 +64,42 @@ func TestLiveRefusals(t *testing.T) {
 	}
 }
 
+// The way back keeps the replicas that there are, since no values can be given on
+// it, and says so.
+func TestRollbackKeepsReplicas(t *testing.T) {
+	t.Parallel()
+	head := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: istiod, namespace: istio-system}\n"
+	of := func(replicas string) *unstructured.Unstructured {
+		return parse(t, head+"spec: {replicas: "+replicas+"}\n")[0]
+	}
+	for _, c := range []struct {
+		now, former string
+		want        int64
+		says        string
+	}{
+		{"4", "1", 4, "keeps its 4 replicas; revision 3 of istiod had 1"},
+		{"1", "2", 2, ""},
+		{"2", "2", 2, ""},
+	} {
+		there, former := of(c.now), of(c.former)
+		r := ReleasePlan{Name: "istiod", Namespace: "istio-system", Action: Rollback, ToRevision: 3, rendered: &helm.Rendered{Objects: []*unstructured.Unstructured{former}}}
+		all := live{keyOf(there, "istio-system"): there}
+		if refusals, err := liveRefusals(r, all); err != nil || len(refusals) > 0 {
+			t.Errorf("%s to %s: %v, %v", c.now, c.former, refusals, err)
+		}
+		warnings, err := keptReplicas(r, all)
+		if err != nil || (c.says == "") != (len(warnings) == 0) || !strings.Contains(strings.Join(warnings, ""), c.says) {
+			t.Errorf("%s to %s: %v, %v", c.now, c.former, warnings, err)
+		}
+		if err := keepReplicas(there, former); err != nil {
+			t.Fatal(err)
+		}
+		if got := integer(former, "spec", "replicas"); got != c.want {
+			t.Errorf("%s to %s: %d are written, want %d", c.now, c.former, got, c.want)
+		}
+	}
+}
+
 // A gateway has values of its own only where it is named.
 func TestReplicasCure(t *testing.T) {
 	t.Parallel()

@@ -44,6 +44,9 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 		Cluster: c.Identity(), Target: o.Tag, Charts: o.Charts.String(), Revision: chosen.revision,
 		Releases: []ReleasePlan{}, Raised: []Raise{}, Refusals: []gate.Refusal{}, Warnings: append([]string{}, warnings...),
 	}
+	for _, r := range chosen.left {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("%s serves all control planes, and goes with the default one: upgrade it with that, or by --component %s", r, r.Component))
+	}
 	unmanaged := p.unmanaged(m, chosen, broken, o)
 	p.meshGates(m, chosen, target, o)
 	if err := p.proxyGate(ctx, target, o); err != nil {

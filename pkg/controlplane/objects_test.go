@@ -98,13 +98,14 @@ func TestLegacyCharts(t *testing.T) {
 func TestHighlyAvailable(t *testing.T) {
 	t.Parallel()
 	deployment := "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: istiod}\nspec: {replicas: #}\n"
-	hpa := "---\napiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: istiod}\nspec: {minReplicas: #, scaleTargetRef: {name: istiod}}\n"
+	hpa := "---\napiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: istiod}\nspec: {minReplicas: #, maxReplicas: 5, scaleTargetRef: {name: istiod}}\n"
 	for name, c := range map[string]struct {
 		component helm.Component
 		manifest  string
 		want      map[string]any
 	}{
 		"autoscaled":          {helm.Istiod, strings.ReplaceAll(deployment, "#", "1") + strings.ReplaceAll(hpa, "#", "1"), map[string]any{"pilot": map[string]any{"autoscaleMin": int64(2)}}},
+		"autoscaled to one":   {helm.Istiod, strings.ReplaceAll(deployment, "#", "1") + strings.ReplaceAll(strings.ReplaceAll(hpa, "#", "1"), "maxReplicas: 5", "maxReplicas: 1"), map[string]any{"pilot": map[string]any{"autoscaleMin": int64(2), "autoscaleMax": int64(2)}}},
 		"autoscaled enough":   {helm.Istiod, strings.ReplaceAll(deployment, "#", "1") + strings.ReplaceAll(hpa, "#", "2"), map[string]any{}},
 		"fixed":               {helm.Istiod, strings.ReplaceAll(deployment, "#", "1"), map[string]any{"pilot": map[string]any{"replicaCount": int64(2)}}},
 		"fixed enough":        {helm.Istiod, strings.ReplaceAll(deployment, "#", "3"), map[string]any{}},

@@ -51,7 +51,7 @@ func pinWarnings(r ReleasePlan, target *semver.Version) []string {
 // the sidecars, which read global.tag alone, would be newer than it.
 func pinRefusal(r ReleasePlan, target *semver.Version) []gate.Refusal {
 	v, ok := mesh.TagVersion(r.TagTo)
-	if !ok || !v.LessThan(target) || r.Component != helm.Istiod && r.Component != helm.Istio {
+	if !ok || mesh.Compare(v, target) >= 0 || r.Component != helm.Istiod && r.Component != helm.Istio {
 		return nil
 	}
 	cure := "change the value that pins it"

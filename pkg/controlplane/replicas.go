@@ -49,6 +49,16 @@ func carryReplicas(ctx context.Context, c *cluster.Cluster, original, there, tar
 	return nil
 }
 
+// keepReplicas has a Deployment keep the replicas that it has where fewer would be
+// written. It is a pure function but for target.
+func keepReplicas(there, target *unstructured.Unstructured) error {
+	now, then, err := replicasOf(there, target)
+	if err != nil || then >= now {
+		return err
+	}
+	return unstructured.SetNestedField(target.Object, int64(now), "spec", "replicas")
+}
+
 // editManagers changes a Deployment's managed fields, and nothing else of it.
 func editManagers(ctx context.Context, c *cluster.Cluster, d *unstructured.Unstructured, edit func([]metav1.ManagedFieldsEntry) ([]metav1.ManagedFieldsEntry, bool)) error {
 	deployments := c.Kube.AppsV1().Deployments(d.GetNamespace())

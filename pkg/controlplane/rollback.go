@@ -8,6 +8,7 @@ import (
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/sidecars"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
@@ -106,7 +107,7 @@ func chooseRevision(history []helm.Release, to int, current *semver.Version, ver
 func newerProxies(proxies []ProxyVersion, revision string, target *semver.Version) (pods []string, count int, newest *semver.Version) {
 	for _, p := range proxies {
 		v, err := semver.NewVersion(p.Version)
-		if err != nil || !p.belongs(revision) || !v.GreaterThan(target) {
+		if err != nil || !p.belongs(revision) || mesh.Compare(v, target) <= 0 {
 			continue
 		}
 		pods, count = append(pods, p.Pods...), count+p.Count

@@ -83,7 +83,7 @@ func (a *applier) back(ctx context.Context, r *ReleasePlan) error {
 	}
 	if err := helm.Rollback(ctx, a.c, r.release, r.ToRevision, helm.ApplyOptions{
 		Timeout: a.o.timeout(), Description: fmt.Sprintf("Rollback to %d (%s)", r.ToRevision, a.plan.Target),
-		Adjust: carryOver(a.c, r.serverSide),
+		Adjust: carryBack(a.c, r.serverSide),
 	}); err != nil {
 		out.Message = err.Error()
 		return err

@@ -155,10 +155,36 @@ func (p *RollbackPlan) add(ctx context.Context, c *cluster.Cluster, history []he
 	if err != nil {
 		return err
 	}
+	kept, err := keptReplicas(r, there)
+	if err != nil {
+		return err
+	}
+	p.Warnings = append(p.Warnings, kept...)
 	p.Refusals = append(p.Refusals, releaseRefusals(r, ownersOf(now, there), o.Options)...)
 	p.Refusals = append(p.Refusals, blocked...)
 	p.Releases = append(p.Releases, r)
 	return nil
+}
+
+// keptReplicas tells of the Deployments that keep more replicas than the revision
+// had to which a release goes back.
+func keptReplicas(r ReleasePlan, there live) ([]string, error) {
+	var out []string
+	scaled := autoscaled(r.rendered.Objects)
+	for _, o := range r.rendered.Objects {
+		key := keyOf(o, r.Namespace)
+		if key.kind != workload.Deployment || there[key] == nil || scaled[key.name] {
+			continue
+		}
+		now, then, err := replicasOf(there[key], o)
+		if err != nil {
+			return nil, err
+		}
+		if then < now {
+			out = append(out, fmt.Sprintf("deployment/%s in %s keeps its %d replicas; revision %d of %s had %d", key.name, key.namespace, now, r.ToRevision, r.Name, then))
+		}
+	}
+	return out, nil
 }
 
 // follow finds where another release goes when its control plane goes back to a

@@ -36,6 +36,8 @@ func readReleases(ctx context.Context, c *cluster.Cluster, o Options) (found []h
 type selection struct {
 	revision string
 	releases []helm.Release
+	// left are those of the whole cluster that go with another control plane.
+	left []helm.Release
 }
 
 // selectReleases chooses the releases of the wanted control plane. It is a pure
@@ -54,6 +56,7 @@ func selectReleases(all []helm.Release, m *mesh.Mesh, o Options) (selection, err
 		return selection{}, err
 	}
 	s := selection{revision: revision}
+	standard := defaultPlane(revisionsOf(planes, m, o), m)
 	for _, r := range all {
 		if !slices.Contains(order, r.Component) || len(o.Components) > 0 && !slices.Contains(o.Components, asComponent(r.Component)) {
 			continue
@@ -67,8 +70,9 @@ func selectReleases(all []helm.Release, m *mesh.Mesh, o Options) (selection, err
 			if real, _ := m.Resolve(r.IstioRevision); real != revision {
 				continue
 			}
-		default: // one for the whole cluster: goes with the default control plane, or the only one
-			if len(planes) > 1 && revision != mesh.DefaultRevision {
+		default: // one for the whole cluster: goes with the default control plane, where there is one
+			if standard != "" && revision != standard && len(o.Components) == 0 {
+				s.left = append(s.left, r)
 				continue
 			}
 		}
@@ -105,17 +109,36 @@ func asComponent(c helm.Component) helm.Component {
 	return c
 }
 
-func wantedRevision(planes []helm.Release, m *mesh.Mesh, o Options) (string, error) {
+// revisionsOf gives the revisions of the namespace's control planes, sorted: those
+// of Helm's releases, and those that something else has installed.
+func revisionsOf(planes []helm.Release, m *mesh.Mesh, o Options) []string {
 	var have []string
 	for _, r := range planes {
 		have = append(have, r.IstioRevision)
 	}
 	for _, p := range m.ControlPlanes {
-		if p.Namespace == o.istioNamespace() && !slices.Contains(have, p.Revision) {
+		if p.Namespace == o.istioNamespace() {
 			have = append(have, p.Revision)
 		}
 	}
 	slices.Sort(have)
+	return slices.Compact(have)
+}
+
+// defaultPlane gives the revision that is the default one: that without a name, or
+// the one to which the tag default leads; "" where there is none.
+func defaultPlane(have []string, m *mesh.Mesh) string {
+	if slices.Contains(have, mesh.DefaultRevision) {
+		return mesh.DefaultRevision
+	}
+	if real, ok := m.Resolve(mesh.DefaultRevision); ok && slices.Contains(have, real) {
+		return real
+	}
+	return ""
+}
+
+func wantedRevision(planes []helm.Release, m *mesh.Mesh, o Options) (string, error) {
+	have := revisionsOf(planes, m, o)
 	switch {
 	case o.Revision != "":
 		revision, ok := m.Resolve(o.Revision)
@@ -128,8 +151,8 @@ func wantedRevision(planes []helm.Release, m *mesh.Mesh, o Options) (string, err
 		return "", absent(m, o)
 	case len(have) == 1:
 		return have[0], nil
-	case slices.Contains(have, mesh.DefaultRevision):
-		return mesh.DefaultRevision, nil
+	case defaultPlane(have, m) != "":
+		return defaultPlane(have, m), nil
 	}
 	return "", gate.BadInputf("there are several control planes in %s; choose one with --revision: %s", o.istioNamespace(), strings.Join(have, ", "))
 }

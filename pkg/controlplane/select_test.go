@@ -34,6 +34,12 @@ func TestSelectReleases(t *testing.T) {
 		rel("istio-system", "istiod-canary", helm.Istiod, "canary"),
 	}
 	tagged := &mesh.Mesh{Webhooks: mesh.Webhooks{Injectors: []mesh.Injector{{Revision: "canary", Tag: "prod"}}}}
+	named := []helm.Release{
+		rel("istio-system", "cni", helm.CNI, "default"),
+		rel("istio-system", "istiod-a", helm.Istiod, "a"),
+		rel("istio-system", "istiod-b", helm.Istiod, "b"),
+	}
+	leads := &mesh.Mesh{Webhooks: mesh.Webhooks{Injectors: []mesh.Injector{{Revision: "b", Tag: "default"}}}}
 	tiller := rel("kube-system", "istio", helm.Istio, "default")
 	tiller.Helm2 = true
 	for name, c := range map[string]struct {
@@ -55,9 +61,14 @@ func TestSelectReleases(t *testing.T) {
 			Options{},
 			"error: choose one with --revision: a, b",
 		},
-		"Tiller's":            {[]helm.Release{tiller}, &mesh.Mesh{}, Options{}, "istio"},
-		"converted":           {[]helm.Release{tiller, rel("istio-system", "istio", helm.Istio, "default"), single[0]}, &mesh.Mesh{}, Options{}, "istio web"},
-		"Tiller's, forgotten": {[]helm.Release{tiller, single[3]}, &mesh.Mesh{}, Options{}, "istiod"},
+		"two, and the tag default leads to one": {named, leads, Options{}, "istiod-b cni"},
+		"… by its revision":                     {named, leads, Options{Revision: "b"}, "istiod-b cni"},
+		"… the other one":                       {named, leads, Options{Revision: "a"}, "istiod-a"},
+		"… the other one, by component":         {named, leads, Options{Revision: "a", Components: []helm.Component{helm.CNI}}, "cni"},
+		"two, and no tag leads to any":          {named, &mesh.Mesh{}, Options{Revision: "a"}, "istiod-a cni"},
+		"Tiller's":                              {[]helm.Release{tiller}, &mesh.Mesh{}, Options{}, "istio"},
+		"converted":                             {[]helm.Release{tiller, rel("istio-system", "istio", helm.Istio, "default"), single[0]}, &mesh.Mesh{}, Options{}, "istio web"},
+		"Tiller's, forgotten":                   {[]helm.Release{tiller, single[3]}, &mesh.Mesh{}, Options{}, "istiod"},
 		"revision of another namespace": {
 			single[:4], &mesh.Mesh{ControlPlanes: []mesh.ControlPlane{{Namespace: "mesh", Revision: "canary"}}},
 			Options{Revision: "canary"},

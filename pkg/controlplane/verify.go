@@ -85,6 +85,8 @@ func (v verifier) run(ctx context.Context, wanted int) (image, warning string, e
 			continue
 		case answer.unable != "":
 			return v.configured(ctx, "the injector could not be asked: "+answer.unable)
+		case answer.image != "" && v.hidden(answer.image):
+			return v.configured(ctx, "something has put a digest in place of the injector's tag ("+answer.image+")")
 		case answer.image != "" && v.bears(answer.image):
 			if row++; row >= wanted {
 				return answer.image, "", nil
@@ -112,14 +114,31 @@ func (v verifier) run(ctx context.Context, wanted int) (image, warning string, e
 
 // bears says whether an image is the wanted one. Registries are not compared,
 // since a webhook may send pods to a mirror; tags are without their variant, which
-// may be a value of its own.
+// may be a value of its own. Equal digests are equal.
 func (v verifier) bears(image string) bool {
 	_, tag, digest := mesh.SplitImage(image)
-	wanted, wantedDigest := v.tag, ""
-	if v.image != "" {
-		_, wanted, wantedDigest = mesh.SplitImage(v.image)
+	wanted, wantedDigest := v.parts()
+	if digest != "" && digest == wantedDigest {
+		return true
 	}
-	return mesh.BaseTag(tag) == mesh.BaseTag(wanted) && (wantedDigest == "" || digest == wantedDigest)
+	return mesh.BaseTag(tag) == mesh.BaseTag(wanted) && wantedDigest == ""
+}
+
+// hidden says whether an image is known by its digest alone, where a tag is wanted:
+// webhooks that check signatures write them so.
+func (v verifier) hidden(image string) bool {
+	_, tag, digest := mesh.SplitImage(image)
+	_, wantedDigest := v.parts()
+	return tag == "" && digest != "" && wantedDigest == ""
+}
+
+// parts gives the wanted tag and digest.
+func (v verifier) parts() (tag, digest string) {
+	if v.image == "" {
+		return v.tag, ""
+	}
+	_, tag, digest = mesh.SplitImage(v.image)
+	return tag, digest
 }
 
 // wanted names what the injector is to give out.

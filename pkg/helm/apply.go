@@ -32,6 +32,9 @@ type ApplyOptions struct {
 	// Replace installs under the name of a release that was uninstalled and whose
 	// records are kept; installations only.
 	Replace bool
+	// KeepHistory removes no older revision, however many there are: one of them
+	// is gone back to later.
+	KeepHistory bool
 	// Adjust has a say in what is written; may be nil.
 	Adjust Adjust
 }
@@ -72,7 +75,9 @@ func Upgrade(ctx context.Context, c *cluster.Cluster, rel Release, ch *Chart, va
 	up.Timeout, up.WaitStrategy, up.WaitForJobs = o.timeout(), o.wait(), o.WaitForJobs
 	up.WaitOptions = []kube.WaitOption{kube.WithWaitContext(ctx)}
 	up.ForceConflicts, up.TakeOwnership = o.ForceConflicts, o.TakeOwnership
-	up.MaxHistory = maxHistory()
+	if up.MaxHistory = maxHistory(); o.KeepHistory {
+		up.MaxHistory = 0
+	}
 	if o.ServerSide != "" {
 		up.ServerSideApply = o.ServerSide
 	}

@@ -95,6 +95,16 @@ func (o Owners) GitOps() string {
 	return ""
 }
 
+// Operated names the custom resource of an operator that works in the cluster, and
+// would undo what others change, or nothing. Istio's former operator, whose marks
+// outlive it, is not meant.
+func (o Owners) Operated() string {
+	if strings.HasPrefix(o.Operator, "IstioOperator") {
+		return ""
+	}
+	return o.Operator
+}
+
 // Count says how many installers lay claim; GitOps tools that work through
 // Helm count as one with it.
 func (o Owners) Count() int {

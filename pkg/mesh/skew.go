@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/Masterminds/semver/v3"
 )
@@ -21,12 +23,41 @@ const (
 // proxyMaxTrail is by how many minor versions a proxy may trail.
 const proxyMaxTrail = 1
 
+// Compare orders versions of Istio: -1 where a is older than b, 0 where they are the
+// same Istio, 1 where a is newer. What stands behind a version is older than it
+// where it is an alpha, beta or rc; anything else is a vendor's name for the same
+// (1.31.0-asm.2, 1.30.2-fips), which semver alone would take for older.
+func Compare(a, b *semver.Version) int {
+	if c := cmp.Or(cmp.Compare(a.Major(), b.Major()), cmp.Compare(a.Minor(), b.Minor()), cmp.Compare(a.Patch(), b.Patch())); c != 0 {
+		return c
+	}
+	early, late := preRelease(a), preRelease(b)
+	switch {
+	case early && late:
+		return a.Compare(b)
+	case early:
+		return -1
+	case late:
+		return 1
+	}
+	return 0
+}
+
+func preRelease(v *semver.Version) bool {
+	for _, kind := range []string{"alpha", "beta", "rc"} {
+		if strings.HasPrefix(v.Prerelease(), kind) {
+			return true
+		}
+	}
+	return false
+}
+
 // Skew judges an upgrade in place from one version to another: never back, and
 // one minor version at a time (istio.io, "Upgrade Istio": in-place upgrades
 // that skip a minor version are not supported).
 func Skew(from, to *semver.Version) SkewKind {
 	switch {
-	case to.LessThan(from):
+	case Compare(to, from) < 0:
 		return Downgrade
 	case to.Major() != from.Major() || to.Minor() > from.Minor()+1:
 		return SkippedMinor
