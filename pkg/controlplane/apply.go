@@ -221,6 +221,10 @@ func (a *applier) putBack(ctx context.Context, r *ReleasePlan, failed helm.Relea
 			return cause
 		}
 		out.HelmRevision = failed.Revision
+		if good == 0 {
+			return fmt.Errorf("%w; release %s in %s is at the failed revision %d and has no good one to go back to: mend the cause and run the command again",
+				cause, r.Name, r.Namespace, failed.Revision)
+		}
 		return fmt.Errorf("%w; the release is at the failed revision %d: mend the cause and run the command again, or run helm rollback %s %d -n %s",
 			cause, failed.Revision, r.Name, good, r.Namespace)
 	}

@@ -151,8 +151,8 @@ func (a *applier) proxiesBack(ctx context.Context, p *RollbackPlan, o RollbackOp
 	if count == 0 || o.Force {
 		return nil
 	}
-	return &gate.Stopped{Reason: fmt.Sprintf("%d proxies are still newer than %s (the newest %s): %s; run the command again with --allow-downtime where their own strategy is what held them, move them otherwise, or give --force",
-		count, p.To, newest, named(pods, count))}
+	return &gate.Stopped{Reason: fmt.Sprintf("%d proxies are still newer than %s (the newest %s): %s; the injector gives out %s already, and the releases are as they were; delete pods that nothing replaces, give --allow-downtime where their own strategy holds them, and run the command again, or give --force to leave them newer than their control plane",
+		count, p.To, newest, named(pods, count), p.To)}
 }
 
 // planeOf finds the control plane's release in the plan.

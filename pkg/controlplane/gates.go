@@ -48,7 +48,7 @@ func crdRefusal(behind []string, tag string) []gate.Refusal {
 	return []gate.Refusal{{
 		Object: "CRDs", Forceable: true,
 		Reason: "they are behind the target: " + reason,
-		Cure:   "run kubectl istio-upgrade crds --tag " + tag + " first",
+		Cure:   "run kubectl istio-upgrade crds --tag " + tag + " first, with the same --charts",
 	}}
 }
 
@@ -77,7 +77,7 @@ func proxyRefusal(proxies []ProxyVersion, revision string, target *semver.Versio
 	return []gate.Refusal{{
 		Object: fmt.Sprintf("%d proxies", count), Forceable: true,
 		Reason: fmt.Sprintf("they are too old for a control plane of %s, the oldest being %s: %s", target, oldest, named(pods, count)),
-		Cure:   "bring them to the version of their control plane first, by kubectl istio-upgrade sidecars",
+		Cure:   "bring them to the version of their control plane first: kubectl istio-upgrade sidecars -A, or -n with their namespaces",
 	}}
 }
 

@@ -123,7 +123,7 @@ func (p *Plan) load(ctx context.Context, c *cluster.Cluster, source helm.Source,
 		component = helm.IstioInit
 	}
 	if component == helm.IstioInit && !version.LessThan(initEnds) {
-		return gate.BadInputf("%s is of the chart istio-init, which ends with Istio 1.5; for Istio %s uninstall it (the definitions stay) and run this again", w.release, o.Tag)
+		return gate.BadInputf("%s is of the chart istio-init, which ends with Istio 1.5, and Istio %s has the chart base: save the custom resources, see by helm get manifest and helm get hooks that no CustomResourceDefinition is deleted with it, uninstall it, and run this again", w.release, o.Tag)
 	}
 	var err error
 	if w.chart, err = source.Load(ctx, component, o.Tag); err != nil {

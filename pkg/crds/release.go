@@ -60,7 +60,7 @@ func chooseRelease(releases []helm.Release, live []mesh.CRD, istioNamespace stri
 	}
 	slices.SortStableFunc(candidates, func(a, b candidate) int { return cmp.Compare(b.score, a.score) })
 	if len(candidates) > 1 && candidates[0].score == candidates[1].score {
-		return nil, gate.BadInputf("both %s and %s may own the CustomResourceDefinitions; uninstall the one that is not in use", candidates[0].release, candidates[1].release)
+		return nil, gate.BadInputf("both %s and %s may own the CustomResourceDefinitions: see by helm get manifest which of them has them; before you uninstall the other, make sure that every definition has the annotation helm.sh/resource-policy: keep, or its objects are deleted with it", candidates[0].release, candidates[1].release)
 	}
 	return candidates[0].release, nil
 }

@@ -40,7 +40,7 @@ func (s *Set) outwait(ctx context.Context, key Key, seen *coordinationv1.Lease, 
 		case s.o.TakeOver:
 			length = min(max(length, duration), longDuration) / 2
 		case length > longDuration:
-			return &gate.Stopped{Reason: fmt.Sprintf("%s is locked by %s: its lease (%s) is for %s; nothing was changed; if that run is dead, give --take-over",
+			return &gate.Stopped{Reason: fmt.Sprintf("%s is locked by %s: its lease (%s) is for %s; nothing was changed under this lock; if that run is dead, give --take-over",
 				key, claim(lease), key.lease(), length)}
 		}
 		silence = max(silence, length)
@@ -72,7 +72,7 @@ func (s *Set) glance(ctx context.Context, key Key, seen *coordinationv1.Lease) e
 	now, err := s.kube.CoordinationV1().Leases(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err) || err == nil && holder(now) == "":
-		return &gate.Stopped{Reason: fmt.Sprintf("%s worked on %s and has just ended, so that the plan no longer holds: nothing was changed; run the same command again", holder(seen), key)}
+		return &gate.Stopped{Reason: fmt.Sprintf("%s worked on %s and has just ended, so that the plan no longer holds: nothing was changed under this lock; run the same command again", holder(seen), key)}
 	case err == nil && !same(now, seen):
 		return lives(key, now)
 	}
@@ -83,7 +83,7 @@ func (s *Set) glance(ctx context.Context, key Key, seen *coordinationv1.Lease) e
 
 // lives is the answer to a lease whose holder is at work.
 func lives(key Key, now *coordinationv1.Lease) error {
-	return &gate.Stopped{Reason: fmt.Sprintf("%s is being worked on by %s, which has renewed its lease (%s) just now: nothing was changed; run the same command again when it has ended",
+	return &gate.Stopped{Reason: fmt.Sprintf("%s is being worked on by %s, which has renewed its lease (%s) just now: nothing was changed under this lock; run the same command again when it has ended",
 		key, claim(now), key.lease())}
 }
 

@@ -42,7 +42,7 @@ func (s *Set) take(ctx context.Context, keys []Key, length time.Duration) (*coor
 		case apierrors.IsNotFound(getErr):
 			continue // released between the two requests
 		case apierrors.IsForbidden(getErr):
-			return nil, sent, &gate.Stopped{Reason: fmt.Sprintf("%s is locked (%s), and you may not see by whom: nothing was changed; ask for the right to get leases.coordination.k8s.io in namespace %s",
+			return nil, sent, &gate.Stopped{Reason: fmt.Sprintf("%s is locked (%s), and you may not see by whom: nothing was changed under this lock; ask for the right to get leases.coordination.k8s.io in namespace %s",
 				key, key.lease(), key.Namespace)}
 		case getErr != nil:
 			return nil, sent, fmt.Errorf("look who works on %s: %w", key, getErr)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/controlplane"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 )
@@ -268,6 +269,7 @@ func (o *allOptions) stages(c *cluster.Cluster) ([]stage, error) {
 	if o.backupDir != "" { // apart from the custom resources, which are restored alone
 		o.byHand.backupDir = filepath.Join(o.backupDir, "workloads")
 	}
+	plane := "" // the control plane's revision, as the second step has found it
 	return []stage{
 		func(ctx context.Context, _ bool) (action, error) {
 			return crdsAction(ctx, c, source, crdOptions)
@@ -275,12 +277,19 @@ func (o *allOptions) stages(c *cluster.Cluster) ([]stage, error) {
 		func(ctx context.Context, ahead bool) (action, error) {
 			options := planeOptions
 			options.CRDsFirst = ahead
-			return controlPlaneAction(ctx, c, options)
+			a, err := controlPlaneAction(ctx, c, options)
+			if plan, ok := a.plan.(*controlplane.Plan); ok {
+				plane = plan.Revision
+			}
+			return a, err
 		},
 		func(ctx context.Context, ahead bool) (action, error) {
 			options := o.workloadFlags.options(o.session, c, &o.changeFlags, nil)
+			if o.revision != "" {
+				options.Revision = plane
+			}
 			if ahead {
-				options.PreviewTag = o.tag
+				options.PreviewTag, options.PreviewRevision = o.tag, plane
 			}
 			if ahead && o.dryRun == dryRunNone {
 				options.ByHand = nil // the injector's settings are not there yet

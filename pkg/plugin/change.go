@@ -51,9 +51,9 @@ func (c *changeFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&c.dryRun, "dry-run", dryRunNone, "Show the plan and change nothing: none, client or server")
 	flags.Lookup("dry-run").NoOptDefVal = dryRunClient
 	flags.BoolVarP(&c.yes, "yes", "y", false, "Go ahead without asking")
-	flags.BoolVar(&c.wait, "wait", true, "Wait until what was changed is ready, and verify it")
+	flags.BoolVar(&c.wait, "wait", true, "Wait until what was changed is ready, and verify it; crds always does")
 	flags.DurationVar(&c.timeout, "timeout", defaultTimeout, "How long one workload or release may be without progress")
-	flags.StringVar(&c.fieldManager, "field-manager", sidecars.DefaultFieldManager, "Name of the manager that fields are written as")
+	flags.StringVar(&c.fieldManager, "field-manager", sidecars.DefaultFieldManager, "Name of the manager that workloads, and definitions of no release, are written as; releases are as Helm's")
 	flags.BoolVar(&c.force, "force", false, "Go ahead in spite of refusals that say that --force overrides them")
 	flags.BoolVar(&c.takeOver, "take-over", false, "Take the lock of a run that has died without waiting for its lease to expire; refused while that run lives")
 }

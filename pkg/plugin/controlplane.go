@@ -69,14 +69,14 @@ type controlPlaneFlags struct {
 var componentNames = []string{string(helm.Istiod), string(helm.CNI), string(helm.Ztunnel), string(helm.Gateway)}
 
 func (f *controlPlaneFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.revision, "revision", "", "Revision, or tag of one, where there are several control planes")
+	flags.StringVar(&f.revision, "revision", "", "Revision, or tag of one, where there are several control planes; all moves its workloads alone then")
 	flags.StringArrayVar(&f.set, "set", nil, "Helm value to change, as in --set pilot.traceSampling=5 (may be repeated)")
 	flags.StringArrayVar(&f.values, "values", nil, "YAML file of Helm values to change (may be repeated)")
 	flags.BoolVar(&f.ensureHA, "ensure-ha", false, "Give istiod and gateways two replicas for good, by the charts' own values")
 	flags.BoolVar(&f.temporaryHA, "temporary-ha", false, "Give single replicas of istiod and gateways a second one for the length of the upgrade")
 	flags.StringSliceVar(&f.components, "component", nil, "Upgrade only these: istiod, cni, ztunnel, gateway (may be repeated)")
-	flags.BoolVar(&f.rollbackOnFailure, "rollback-on-failure", false, "Put a release back when its pods do not become ready")
-	flags.BoolVar(&f.recoverPending, "recover", false, "Go on from a release that a killed run left pending")
+	flags.BoolVar(&f.rollbackOnFailure, "rollback-on-failure", false, "Put the release back whose pods do not become ready; those upgraded before it stay new")
+	flags.BoolVar(&f.recoverPending, "recover", false, "Go on from a release that a killed run of somebody else, such as Helm, left pending")
 }
 
 func (f *controlPlaneFlags) validate() error {
@@ -154,6 +154,9 @@ and ztunnel too; with --component they change those of what is named there.`,
 }
 
 func (o *controlPlaneOptions) run(ctx context.Context) error {
+	if o.rollbackOnFailure && !o.wait {
+		return usagef("--rollback-on-failure and --wait=false exclude each other: where nobody watches, nobody knows whether pods become ready")
+	}
 	if o.temporaryHA && !o.wait {
 		return usagef("--temporary-ha and --wait=false exclude each other: what is not waited for has no length")
 	}

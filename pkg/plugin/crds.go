@@ -128,7 +128,11 @@ func crdsAction(ctx context.Context, c *cluster.Cluster, source helm.Source, opt
 		nothing: "Nothing to change: the definitions are those of Istio " + plan.Brings() + ".",
 		show:    crdsTable(plan),
 		apply: func(ctx context.Context, emit progress.Emitter) (any, error) {
-			return crds.Apply(ctx, c, plan, options, emit)
+			result, err := crds.Apply(ctx, c, plan, options, emit)
+			if result == nil { // as an interface it would be one that holds nothing
+				return nil, err
+			}
+			return result, err
 		},
 	}
 	a.try = func(ctx context.Context, emit progress.Emitter) error {

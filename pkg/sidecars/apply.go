@@ -148,7 +148,7 @@ func wayOn(w *rollout.Result) string {
 	}
 	switch w.Kind {
 	case workload.Deployment, workload.StatefulSet, workload.DaemonSet:
-		return fmt.Sprintf("the way back: kubectl rollout undo %s/%s -n %s, or --on-failure undo from the start; %s", strings.ToLower(w.Kind), w.Name, w.Namespace, again)
+		return fmt.Sprintf("its template goes back by kubectl rollout undo %s/%s -n %s, or --on-failure undo from the start, and where a webhook injects the former proxy by kubectl istio-upgrade rollback; %s", strings.ToLower(w.Kind), w.Name, w.Namespace, again)
 	}
 	return again
 }

@@ -43,7 +43,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 		if s.W != nil {
 			s.guess(seen.injectionsFor(s, &o), s.revision())
 			s.configured = seen.injections[s.revision()].ImageFor(nil)
-			s.preview(seen.injections[s.revision()].Tag, o.PreviewTag)
+			s.preview(seen.injections[s.revision()].Tag, o.preview(s.revision()))
 		}
 		s.settle(&o)
 	}
@@ -58,10 +58,10 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	}
 	for _, s := range moving {
 		// Its own answer may be another than that of those it seemed to be like.
-		s.preview(seen.injections[s.revision()].Tag, o.PreviewTag)
+		s.preview(seen.injections[s.revision()].Tag, o.preview(s.revision()))
 		s.settle(&o)
 	}
-	plan := &Plan{Cluster: c.Identity(), Scope: scope(o.Namespace)}
+	plan := &Plan{Cluster: c.Identity(), Scope: scope(&o)}
 	if err := seen.renew(ctx, a, &o, subjects, plan); err != nil {
 		return nil, err
 	}
@@ -81,11 +81,15 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	return plan, nil
 }
 
-func scope(namespace string) string {
-	if namespace == "" {
-		return "all namespaces"
+func scope(o *Options) string {
+	text := "all namespaces"
+	if o.Namespace != "" {
+		text = "namespace " + o.Namespace
 	}
-	return "namespace " + namespace
+	if o.Revision != "" {
+		text += ", revision " + o.Revision
+	}
+	return text
 }
 
 // subjects gives what the verdicts are passed on: every chosen workload, and
@@ -110,7 +114,7 @@ func (seen *observation) subjects(o *Options) ([]*subject, error) {
 	for _, n := range o.Only {
 		if !slices.ContainsFunc(subjects, func(s *subject) bool { return n.names(s.Ref) }) {
 			return nil, gate.BadInputf("%s is not in %s, or the selector leaves it out",
-				workload.Ref{Group: n.Group, Kind: n.Kind, Name: n.Name}, scope(o.Namespace))
+				workload.Ref{Group: n.Group, Kind: n.Kind, Name: n.Name}, scope(o))
 		}
 	}
 	return subjects, nil

@@ -28,8 +28,9 @@ type Options struct {
 	Revision string
 
 	// PreviewTag makes the plan that will hold once the injector gives this tag
-	// instead of its own; empty means the injector as it is.
-	PreviewTag string
+	// instead of its own; empty means the injector as it is. PreviewRevision is
+	// whose injector that is, empty for all.
+	PreviewTag, PreviewRevision string
 
 	// ByHand says how workloads injected by hand are moved; nil leaves them.
 	ByHand *Reinjection
@@ -43,6 +44,14 @@ type Options struct {
 	User    string
 	Rollout rollout.Options
 	Now     func() time.Time
+}
+
+// preview gives the tag that a revision's injector is taken to give, "" for its own.
+func (o *Options) preview(revision string) string {
+	if o.PreviewRevision != "" && revision != o.PreviewRevision {
+		return ""
+	}
+	return o.PreviewTag
 }
 
 // Name is a workload as the user gave it. The kind of a custom resource may

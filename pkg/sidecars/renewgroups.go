@@ -53,7 +53,7 @@ func (seen *observation) reinjectAll(ctx context.Context, a *asker, o *Options, 
 		members := groups[key]
 		settings, err := seen.settings(ctx, a, o, key)
 		if err == nil && !o.Force {
-			err = sameMinor(version, settings, seen.injections[key.revision].Tag, o.PreviewTag)
+			err = sameMinor(version, settings, seen.injections[key.revision].Tag, o.preview(key.revision))
 		}
 		if err == nil {
 			err = reinjectGroup(ctx, istioctl, settings, members)

@@ -39,8 +39,8 @@ func (seen *observation) settings(ctx context.Context, a *asker, o *Options, key
 		if err != nil {
 			return s, fmt.Errorf("%w; or give --inject-config, --mesh-config and --injection-values", err)
 		}
-		if o.PreviewTag != "" && s.Values == "" {
-			read.Values = withTag(read.Values, o.PreviewTag)
+		if tag := o.preview(key.revision); tag != "" && s.Values == "" {
+			read.Values = withTag(read.Values, tag)
 		}
 		s = s.Or(read)
 	}

@@ -175,14 +175,6 @@ func (w *world) many(ns string, n int) {
 	w.Inject(newer)
 }
 
-// podsTake has pods take so long to become ready for the rest of the test, so that
-// what is looked for is there to be seen on any machine.
-func (w *world) podsTake(start time.Duration) {
-	w.T.Helper()
-	w.Check(w.SetPodStart(w.T.Context(), start))
-	w.T.Cleanup(func() { w.Check(w.SetPodStart(context.WithoutCancel(w.T.Context()), 0)) })
-}
-
 func TestLiveView(t *testing.T) {
 	w := sharedCluster(t)
 	w.many("live", 24)

@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/test/e2e/clustertest"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/test/lab"
@@ -40,4 +42,12 @@ func ownCluster(t *testing.T, options lab.Options) *world {
 	t.Helper()
 	t.Parallel()
 	return &world{clustertest.Own(t, options)}
+}
+
+// podsTake has pods take so long to become ready for the rest of the test, so that
+// what is looked for is there to be seen on any machine.
+func (w *world) podsTake(start time.Duration) {
+	w.T.Helper()
+	w.Check(w.SetPodStart(w.T.Context(), start))
+	w.T.Cleanup(func() { w.Check(w.SetPodStart(context.WithoutCancel(w.T.Context()), 0)) })
 }
