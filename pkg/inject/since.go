@@ -90,13 +90,15 @@ func later(field string, was, now any) any {
 	return now
 }
 
-// whole gives an element of a list as it is now; of a variable the whole, since a
-// value and its source exclude each other.
+// whole gives an element of a list as it is now; of a variable that was changed the
+// whole, since a value and its source exclude each other. What the API server adds
+// by default is no change.
 func whole(by string, was, now any) any {
-	if by == "name" {
+	kept := later("", was, now)
+	if by == "name" && !reflect.DeepEqual(kept, was) {
 		return now
 	}
-	return later("", was, now)
+	return kept
 }
 
 func sameKey(a, b any, key string) bool {

@@ -53,6 +53,14 @@ func BaseTag(tag string) string {
 	return base
 }
 
+// SameButVariant says whether two references name one image by its tag, in whatever
+// variant.
+func SameButVariant(a, b string) bool {
+	repository, tag, digest := SplitImage(a)
+	other, its, sum := SplitImage(b)
+	return repository == other && tag != "" && BaseTag(tag) == BaseTag(its) && digest == sum
+}
+
 // Variant gives a tag's variant: distroless of 1.31.4-distroless, or nothing.
 func Variant(tag string) string {
 	_, variant := splitVariant(tag)

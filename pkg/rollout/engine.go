@@ -48,9 +48,9 @@ type run struct {
 	undo     Change
 	deferred string // why it was passed over, as last told
 	print    fingerprint
-	best     fingerprint // the most of each so far
-	progress time.Time   // when it last got on
-	overdue  bool        // what it waits for has made no progress for too long
+	least    [4]int32  // the fewest pods left so far, by the fingerprint's kinds
+	progress time.Time // when it last got on
+	overdue  bool      // what it waits for has made no progress for too long
 	told     string
 	strayed  bool
 	warned   bool          // it was told what it may fail by
@@ -74,11 +74,20 @@ const (
 // busy says whether something of the run is on its way.
 func (p phase) busy() bool { return p == sending || p == underway || p == undoing }
 
-// fingerprint is what grows when a workload gets on: pods that are new, those of
-// them that are ready, and pods that are available. What falls, and rises again to
-// where it was, is no progress: a pod whose readiness comes and goes.
+// fingerprint is by what a workload gets on.
 type fingerprint struct {
-	Updated, Ready, Available int32
+	// Updated pods are new, Ready ones of them ready; Rolled ones are of the
+	// template of the moment and Available ones available, as the controller
+	// says.
+	Updated, Ready, Rolled, Available int32
+	Desired                           int32
+	// Observed is the generation of which the controller says so.
+	Observed int64
+}
+
+// left gives how many pods are left to become each of these.
+func (f fingerprint) left() [4]int32 {
+	return [4]int32{f.Desired - f.Updated, f.Desired - f.Ready, f.Desired - f.Rolled, f.Desired - f.Available}
 }
 
 // Run moves the workloads, in their order as far as it can, and gives one

@@ -24,11 +24,11 @@ func (e *Engine) look(ctx context.Context, r *run) {
 	v.Freeing = r.freeing
 	j := judge(&r.Move, r.start, v, e.Options.Patience, now)
 	r.starved = j.Blocked != nil && j.Blocked.starved()
-	print := fingerprint{Updated: j.Updated, Ready: j.Fresh}
+	print := fingerprint{Updated: j.Updated, Ready: j.Fresh, Desired: j.Desired}
 	if v.W != nil {
-		print.Available = v.W.Status.Available
+		print.Rolled, print.Available, print.Observed = v.W.Status.Updated, v.W.Status.Available, v.W.Status.ObservedGeneration
 	}
-	made := print.Updated > r.best.Updated
+	made := print.Updated > r.print.Updated
 	if r.gotOn(print, now); made {
 		e.feed.gotOn(r.Ref)
 	}
@@ -66,13 +66,24 @@ func (e *Engine) look(ctx context.Context, r *run) {
 	}
 }
 
-// gotOn notes whether a workload got on since it was last looked at.
+// gotOn notes whether a workload got on since it was last looked at: whether fewer
+// pods are left than ever before, since its template was last changed. What comes and
+// goes is no progress: a pod's readiness, a node, a replica of an autoscaler.
 func (r *run) gotOn(print fingerprint, now time.Time) {
 	r.fed = r.fed || r.starved && print.Updated > r.print.Updated
+	before, left := r.print, print.left()
 	r.print = print
-	best := fingerprint{max(r.best.Updated, print.Updated), max(r.best.Ready, print.Ready), max(r.best.Available, print.Available)}
-	if best != r.best {
-		r.best, r.progress, r.warned = best, now, false
+	on := before == fingerprint{} || print.Observed != before.Observed && print.Desired == before.Desired
+	if on {
+		r.least = left
+	}
+	for i := range left {
+		if left[i] < r.least[i] {
+			r.least[i], on = left[i], true
+		}
+	}
+	if on {
+		r.progress, r.warned = now, false
 	}
 }
 

@@ -160,25 +160,36 @@ func TestRoomOfItsOwn(t *testing.T) {
 	}
 }
 
-// Progress is what was never so far before: a readiness that comes and goes, or a
-// node that does, is none, and the timeout holds.
+// Progress is that fewer pods are left than ever: a readiness that comes and goes, or
+// a node that does, is none, and the timeout holds.
 func TestProgressIsNewGround(t *testing.T) {
-	r := &run{progress: noon}
-	for i, tc := range []struct {
-		print fingerprint
-		on    bool
+	r, now := &run{}, noon
+	of := func(updated, ready, available, desired int32, observed int64) fingerprint {
+		return fingerprint{Updated: updated, Ready: ready, Rolled: updated, Available: available, Desired: desired, Observed: observed}
+	}
+	for _, tc := range []struct {
+		name string
+		then fingerprint
+		on   bool
 	}{
-		{fingerprint{Updated: 1, Ready: 0, Available: 3}, true},
-		{fingerprint{Updated: 1, Ready: 0, Available: 2}, false},
-		{fingerprint{Updated: 1, Ready: 1, Available: 2}, true},
-		{fingerprint{Updated: 1, Ready: 0, Available: 3}, false},
-		{fingerprint{Updated: 1, Ready: 1, Available: 3}, false},
-		{fingerprint{Updated: 2, Ready: 0, Available: 1}, true},
-		{fingerprint{Updated: 2, Ready: 0, Available: 4}, true},
+		{"begun", of(0, 0, 10, 10, 1), true},
+		{"seen by its controller", of(0, 0, 10, 10, 2), true},
+		{"one is made", of(1, 0, 9, 10, 2), true},
+		{"it is ready", of(1, 1, 9, 10, 2), true},
+		{"and not any more", of(1, 0, 8, 10, 2), false},
+		{"and is again", of(1, 1, 9, 10, 2), false},
+		{"more of them", of(6, 6, 10, 10, 2), true},
+		{"scaled down, by new ones too", of(2, 2, 5, 5, 3), true}, // 3 are left, 4 were
+		{"one of these", of(3, 2, 5, 5, 3), true},
+		{"scaled up", of(3, 2, 5, 6, 4), false},
+		{"and down", of(3, 2, 5, 5, 5), false},
+		{"somebody deploys another", of(0, 0, 5, 5, 6), true},
+		{"which gets on", of(1, 0, 5, 5, 6), true},
+		{"nothing", of(1, 0, 5, 5, 6), false},
 	} {
-		now := noon.Add(time.Duration(i+1) * time.Second)
-		if r.gotOn(tc.print, now); r.progress.Equal(now) != tc.on {
-			t.Errorf("%d: %+v counts as progress: %v, want %v", i, tc.print, !tc.on, tc.on)
+		now = now.Add(time.Second)
+		if r.gotOn(tc.then, now); r.progress.Equal(now) != tc.on {
+			t.Errorf("%s: counts as progress: %v, want %v", tc.name, !tc.on, tc.on)
 		}
 	}
 }

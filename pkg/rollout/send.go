@@ -83,6 +83,7 @@ func (e *Engine) afterSending(ctx context.Context, r *run) {
 	case ctx.Err() != nil:
 		// The loop notes what was half done.
 	default:
+		r.result.Sent = r.undo.Patch != nil // and what was to follow has failed
 		e.end(ctx, r, Failed, r.err.Error())
 	}
 }

@@ -212,7 +212,7 @@ func (e *Engine) giveUp() *run {
 			return r
 		}
 		s := v.W.Status
-		if r.gotOn(fingerprint{Updated: s.Updated, Ready: s.Ready, Available: s.Available}, now); now.Sub(r.progress) >= e.Options.Timeout {
+		if r.gotOn(fingerprint{Updated: s.Updated, Ready: s.Ready, Rolled: s.Updated, Available: s.Available, Desired: v.W.Desired, Observed: s.ObservedGeneration}, now); now.Sub(r.progress) >= e.Options.Timeout {
 			r.overdue = true
 			return r
 		}
@@ -254,7 +254,7 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 		return
 	}
 	r.phase, r.result.Started, r.progress = sending, now.UTC(), now
-	r.print, r.best = fingerprint{}, fingerprint{}
+	r.print = fingerprint{}
 	follow := !r.writes() || r.Resume && !stuck(v)
 	r.start = start{Generation: v.W.Generation, Old: map[types.UID]bool{}}
 	for _, pod := range v.Pods {

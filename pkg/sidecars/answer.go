@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
@@ -45,6 +46,9 @@ type answer struct {
 	HasProxy bool
 	Proxy    workload.Proxy
 	Guessed  bool
+	// AnyVariant is true of a guess where the injector's values say nothing of the
+	// image's variant: the mesh configuration and ProxyConfigs may.
+	AnyVariant bool
 	// Told is true where the API server itself said what the new pod would run,
 	// be it of this pod or of another that injection treats alike.
 	Told bool
@@ -109,7 +113,11 @@ func oneLine(text string) string {
 
 // promise gives what new pods will run, by this answer.
 func (a answer) promise(same func(a, b string) bool) workload.Promise {
-	return workload.Promise{Known: a.HasProxy, Proxy: a.Proxy, Guessed: a.Guessed, Same: same}
+	alike := same
+	if a.AnyVariant {
+		alike = func(x, y string) bool { return mesh.SameButVariant(x, y) || same != nil && same(x, y) }
+	}
+	return workload.Promise{Known: a.HasProxy, Proxy: a.Proxy, Guessed: a.Guessed, Same: alike}
 }
 
 // known says whether anything tells what the new pod would run.
@@ -119,7 +127,7 @@ func (a answer) known() bool { return a.Told || a.Guessed }
 // does not tell itself.
 func (a answer) completedBy(other answer) answer {
 	if !a.known() {
-		a.HasProxy, a.Proxy, a.Guessed, a.Told = other.HasProxy, other.Proxy, other.Guessed, other.Told
+		a.HasProxy, a.Proxy, a.Guessed, a.AnyVariant, a.Told = other.HasProxy, other.Proxy, other.Guessed, other.AnyVariant, other.Told
 	}
 	return a
 }

@@ -129,10 +129,8 @@ func (e *examiner) weigh(ctx context.Context, f *FileObject, after *unstructured
 		f.Held = "it is paused: resume it, and run this again"
 		return nil
 	}
-	// The file's own strategy rolls the pods that are there.
-	rolled := *w
-	rolled.Desired = min(w.Desired, f.live.Desired)
-	impact, why := impactOf(&rolled, how, given, surroundings{Room: noLimit, Disruptions: noLimit})
+	// The file's own strategy rolls them, with the file's own number of pods.
+	impact, why := impactOf(w, how, given, surroundings{Room: noLimit, Disruptions: noLimit})
 	f.weighed(e.o, impact, why)
 	return nil
 }

@@ -147,25 +147,8 @@ func (s *subject) guess(injections map[string]mesh.Injection, revision string) {
 		return
 	}
 	s.Answer.HasProxy, s.Answer.Guessed = true, true
-	s.Answer.Proxy = workload.Proxy{Image: s.asRuns(image, injections[revision])}
-}
-
-// asRuns gives a guessed image the variant that the pods run, where the injector's
-// values say nothing of one: the mesh configuration and ProxyConfigs may.
-func (s *subject) asRuns(image string, in mesh.Injection) string {
-	if in.Variant != "" || s.W.Template.Annotations[annotation.SidecarProxyImageType.Name] != "" {
-		return image
-	}
-	repository, tag, digest := mesh.SplitImage(image)
-	running, _ := workload.ProxyOf(s.W.Template.Annotations, &s.W.Template.Spec)
-	if most := s.Pods.Sorted(); len(most) > 0 {
-		running = most[0]
-	}
-	runs, its, _ := mesh.SplitImage(running.Image)
-	if variant := mesh.Variant(its); variant != "" && runs == repository && tag != "" && digest == "" && mesh.Variant(tag) == "" {
-		return image + "-" + variant
-	}
-	return image
+	s.Answer.Proxy = workload.Proxy{Image: image}
+	s.Answer.AnyVariant = injections[revision].Variant == "" && s.W.Template.Annotations[annotation.SidecarProxyImageType.Name] == ""
 }
 
 // preview puts the tag that the injector is about to give in place of the one

@@ -49,7 +49,8 @@ func neededRights(items []Item) []cluster.Permission {
 		if item.Kind != workload.CronJob { // which has no pods to be watched
 			need(cluster.Permission{Verb: "watch", Resource: "pods", Namespace: item.Namespace})
 		}
-		if item.way() == Evict {
+		// A StatefulSet's pods that hang are evicted once it has its new template.
+		if item.way() == Evict || item.Kind == workload.StatefulSet && (item.anew || item.resume) {
 			need(cluster.Permission{Verb: "create", Resource: "pods", Subresource: "eviction", Namespace: item.Namespace})
 		}
 	}

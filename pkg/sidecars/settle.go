@@ -61,7 +61,7 @@ func (s *subject) settle(o *Options) {
 	case item.How != Nothing && !item.unwatched:
 		if why := s.standing(); why != "" {
 			item.Reason = why
-			s.settleAnew()
+			s.settleAnew(o)
 		}
 		s.settleAgain(o)
 	case !j.Lags && (item.Verdict == Fresh || item.Verdict == Outside && s.W.Desired > 0):
@@ -98,12 +98,15 @@ func (s *subject) settleAgain(o *Options) {
 
 // settleAnew handles a rollout that hangs, or may, and is for another proxy than
 // the injector gives now: its own end is no use, so it is begun anew.
-func (s *subject) settleAnew() {
-	if s.W.Paused || s.W.RolledOut() || s.W.Kind == workload.Rollout || s.item.How == Evict || s.item.evict {
+func (s *subject) settleAnew(o *Options) {
+	last, why := lastTarget(s.W), s.brokenSidecar()
+	switch {
+	case s.W.Paused, s.W.Kind == workload.Rollout, s.item.way() == Evict, !o.Rollout.Wait:
 		return
+	case s.W.Rolling(), s.W.Status.DeadlineExceeded, why != "" && s.W.Status.Ready == 0:
+	default:
+		return // at rest, and unhealthy
 	}
-	last := lastTarget(s.W)
-	why := s.brokenSidecar()
 	s.item.anew = why != "" || s.item.How == Restart && last != "" && !last.aims(s.item.promise)
 	if why != "" {
 		s.item.Reason = "its rollout hangs on the sidecar that it brings, and is begun anew: " + oneLine(why)
