@@ -253,6 +253,38 @@ func TestBrings(t *testing.T) {
 	}
 }
 
+// Definitions do not go back without --force.
+func TestJudgeDirection(t *testing.T) {
+	text := definition(version("v1", true, hosts))
+	for _, c := range []struct{ name, tag, release, live, want string }{
+		{"forwards", "1.31.0", "1.30.2", "1.30.2", ""},
+		{"the same", "1.31.0", "1.31.0", "1.31.0", ""},
+		{"a vendor's build of it", "1.31.0-fips", "1.31.0", "1.31.0", ""},
+		{"behind the release", "1.30.2", "1.31.0", "", "they are of Istio 1.31.0, so that 1.30.2 is a downgrade"},
+		{"behind what is live", "1.30.2", "", "1.31.0", "they are of Istio 1.31.0, so that 1.30.2 is a downgrade"},
+		{"a chart without a version of its own", "1.4.10", "1.1.0", "1.1.0", ""},
+		{"nothing tells", "1.30.2", "", "", ""},
+	} {
+		live := crd(t, text)
+		live.ChartVersion = c.live
+		p := &Plan{Tag: c.tag, work: work{chart: &helm.Chart{}, targets: []target{targetOf(t, text)}}}
+		if c.release != "" {
+			p.work.release = &helm.Release{ChartVersion: c.release}
+		}
+		p.judgeDirection([]mesh.CRD{live})
+		got := ""
+		for _, r := range p.Refusals {
+			got += r.Reason
+			if !r.Forceable {
+				t.Errorf("%s: it cannot be overridden", c.name)
+			}
+		}
+		if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
 func TestStoredVersions(t *testing.T) {
 	live := crd(t, definition(version("v1alpha3", false, hosts), version("v1", true, hosts)))
 	live.StoredVersions = []string{"v1alpha3", "v1"}

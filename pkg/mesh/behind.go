@@ -35,9 +35,9 @@ var otherKinds = []string{
 	"envoyfilters.networking.istio.io", "proxyconfigs.networking.istio.io", "wasmplugins.extensions.istio.io",
 }
 
-// ofToday tells whether Istio's charts of today define a CRD. Others, such as
+// OfToday tells whether Istio's charts of today define a CRD. Others, such as
 // istiooperators.install.istio.io, are left over, and nothing brings them on.
-func ofToday(name string) bool {
+func OfToday(name string) bool {
 	for _, kind := range newKinds {
 		if kind.name == name {
 			return true
@@ -81,7 +81,7 @@ func CRDsBehind(crds []CRD, target *semver.Version) []string {
 	}
 	for _, crd := range crds {
 		v, err := semver.NewVersion(crd.ChartVersion)
-		if err == nil && ofToday(crd.Name) && (v.Major() < target.Major() || v.Major() == target.Major() && v.Minor() < target.Minor()) {
+		if err == nil && OfToday(crd.Name) && (v.Major() < target.Major() || v.Major() == target.Major() && v.Minor() < target.Minor()) {
 			behind = append(behind, fmt.Sprintf("%s is of Istio %s", crd.Name, crd.ChartVersion))
 		}
 	}

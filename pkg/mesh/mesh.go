@@ -22,6 +22,9 @@ type Mesh struct {
 	Unreadable []string `json:"unreadable"`
 }
 
+// WebhookConfigurations is what Unreadable calls those that may not be read.
+const WebhookConfigurations = "webhook configurations"
+
 // Read gives what is installed. A user who may see one namespace only gets
 // what there is, and the rest is named in Unreadable; every other error of the
 // API server ends it.
@@ -36,7 +39,7 @@ func Read(ctx context.Context, c *cluster.Cluster, istioNamespace string) (*Mesh
 	group.Go(func() error {
 		hooks, err := ReadWebhooks(ctx, c.Kube)
 		m.Webhooks = *hooks
-		return noteDenied(&denied[1], "webhook configurations", err)
+		return noteDenied(&denied[1], WebhookConfigurations, err)
 	})
 	group.Go(func() (err error) {
 		m.CRDs, err = ReadCRDs(ctx, c)

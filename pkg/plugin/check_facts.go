@@ -10,6 +10,7 @@ import (
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/controlplane"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/crds"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/helm"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/inject"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
@@ -48,12 +49,17 @@ func (o *checkOptions) facts(ctx context.Context, c *cluster.Cluster) (preflight
 	if err != nil {
 		return preflight.Facts{}, err
 	}
+	m.CRDs = crds.WithOwners(m.CRDs, f.Releases, o.istioNamespace)
 	gateways := gatewaysOf(f.Sidecars)
 	var unread []string
 	if f.Servers, unread, err = preflight.ReadServers(ctx, c.Kube, o.serverNamespaces(m, gateways), gateways); err != nil {
 		return preflight.Facts{}, err
 	}
-	f.Unread = append(f.Unread, unread...)
+	for _, what := range unread {
+		if !slices.Contains(f.Unread, what) {
+			f.Unread = append(f.Unread, what)
+		}
+	}
 	if slices.ContainsFunc(f.Sidecars.Items, func(i sidecars.Item) bool { return i.Verdict == sidecars.ByHand }) {
 		f.Istioctl = o.findIstioctl(ctx)
 	}

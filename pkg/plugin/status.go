@@ -92,7 +92,7 @@ func (o *statusOptions) run(ctx context.Context) error {
 			}
 		}
 		return nil
-	case !status.Installed:
+	case !status.Installed && len(status.Unreadable) == 0:
 		_, err := fmt.Fprintln(o.Out, escape("Istio is not installed in context "+c.Context+" ("+c.Server+"): no control plane, no injector, no CRDs."))
 		return err
 	}
@@ -123,6 +123,9 @@ func (o *statusOptions) read(ctx context.Context, c *cluster.Cluster) (*meshStat
 		status.ControlPlanes = append(status.ControlPlanes, state)
 	}
 	options := sidecars.Options{Injectors: m.Injectors, IstioNamespace: o.istioNamespace, Namespace: *o.config.Namespace, FieldManager: sidecars.DefaultFieldManager}
+	if slices.Contains(m.Unreadable, mesh.WebhookConfigurations) {
+		options.Injectors = nil // not none, but not known
+	}
 	status.Sidecars, err = sidecars.NewPlan(ctx, c, options)
 	if apierrors.IsForbidden(err) && options.Namespace == "" && !o.look.all {
 		options.Namespace = c.Namespace

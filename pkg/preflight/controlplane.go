@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
@@ -17,6 +18,13 @@ func installed(m *mesh.Mesh) []Check {
 	}
 	if len(m.Injectors) > 0 {
 		return []Check{{Category: "control plane", Name: "a remote cluster: an injector and no control plane", Level: OK}}
+	}
+	hidden := slices.DeleteFunc(slices.Clone(m.Unreadable), func(what string) bool { return what == "customresourcedefinitions" })
+	if len(hidden) > 0 {
+		return []Check{{
+			Category: "control plane", Name: "installed", Level: Warning,
+			Cause: "you may not read: " + strings.Join(hidden, ", "), Cure: "whether there is one is unknown; docs/rbac.md has the rights",
+		}}
 	}
 	return []Check{{
 		Category: "control plane", Name: "installed", Level: Failure,

@@ -29,10 +29,19 @@ func injectors(m *mesh.Mesh, p *sidecars.Plan) []Check {
 		} else if in.CABundleEmpty {
 			check.Level, check.Cause = Failure, "its webhook "+in.Configuration+" has no caBundle"
 			check.Cure = "istiod fills it in when it runs: look at its log"
+		} else if why := unasked(p, in.Revision); why != "" {
+			check.Level, check.Cause, check.Cure = Warning, "it was not asked: "+why, "whether it answers is unknown until the first pod is created"
 		}
 		checks = append(checks, check)
 	}
 	return append(checks, ownNamespace(m)...)
+}
+
+func unasked(p *sidecars.Plan, revision string) string {
+	if p == nil {
+		return ""
+	}
+	return p.Unanswered[revision]
 }
 
 // ownNamespace warns of an injector that must answer before its own pods can be

@@ -91,6 +91,12 @@ func TestJudgeFindings(t *testing.T) {
 		words string // in cause
 	}{
 		{"no Istio", func(f *Facts) { f.Mesh = &mesh.Mesh{CRDs: f.Mesh.CRDs} }, Failure, "neither a control plane nor an injector"},
+		{"nothing may be read", func(f *Facts) {
+			f.Mesh = &mesh.Mesh{CRDs: f.Mesh.CRDs, Unreadable: []string{"deployments in istio-system", mesh.WebhookConfigurations}}
+		}, Warning, "you may not read: deployments in istio-system, webhook configurations"},
+		{"an injector that nobody asked", func(f *Facts) {
+			f.Sidecars = &sidecars.Plan{Unanswered: map[string]string{"default": "it refuses dry runs"}}
+		}, Warning, "it was not asked: it refuses dry runs"},
 		{"istiod is not ready", func(f *Facts) { f.Mesh.ControlPlanes[0].Ready = 1 }, Failure, "1 of 2 replicas are ready"},
 		{"one replica", func(f *Facts) { f.Mesh.ControlPlanes[0].Replicas, f.Mesh.ControlPlanes[0].Ready = 1, 1 }, Warning, "no pod can be injected"},
 		{"an autoscaler that goes to one", func(f *Facts) { f.Mesh.ControlPlanes[0].HPAMin = 1 }, Warning, "go down to one replica"},
@@ -146,6 +152,10 @@ func TestJudgeFindings(t *testing.T) {
 		{"definitions of several owners", func(f *Facts) {
 			f.Mesh.CRDs = append(f.Mesh.CRDs, mesh.CRD{Name: "sidecars.networking.istio.io", Established: true})
 		}, Warning, "1 of Helm release istio-base in istio-system, 1 of nobody"},
+		{"one of them a leftover that nothing brings", func(f *Facts) {
+			f.Mesh.CRDs[0].Owners = mesh.Owners{Helm: &mesh.Ref{Name: "a"}}
+			f.Mesh.CRDs = append(f.Mesh.CRDs, mesh.CRD{Name: "istiooperators.install.istio.io", Established: true}, mesh.CRD{Name: "sidecars.networking.istio.io", Established: true})
+		}, Warning, "1 of Helm release a, 1 of nobody"},
 		{"loses its sidecar", plan(item("web", sidecars.Loses, "")), Failure, "deployment/web in shop"},
 		{"frozen", plan(item("web", sidecars.Frozen, "")), Warning, "deployment/web in shop"},
 		{"missing", plan(item("web", sidecars.Missing, sidecars.NoImpact)), Warning, "deployment/web in shop"},

@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 )
 
 // Role says what the mesh loses while a Deployment has no replica.
@@ -34,6 +36,9 @@ type Server struct {
 	Replicas, Ready int32
 	// HPAMin is the minimum of its autoscaler; 0 without one.
 	HPAMin int32
+	// Elsewhere is true where no chart's values of ours raise it: of a Gateway
+	// that istiod renders, or of what Helm has not installed.
+	Elsewhere bool
 	// Budget is the PodDisruptionBudget that lets none of its pods be evicted;
 	// empty where there is room.
 	Budget string
@@ -57,6 +62,9 @@ func (s *Server) judge() []Check {
 	}
 	if available.Level != OK {
 		available.Cure = "control-plane --ensure-ha gives it two by the chart's own values"
+		if s.Elsewhere {
+			available.Cure = "give it two replicas where it is defined"
+		}
 	}
 	checks := []Check{available}
 	if s.Budget != "" {
@@ -102,6 +110,9 @@ func ReadServers(ctx context.Context, kube kubernetes.Interface, namespaces []st
 			if d.Spec.Replicas != nil {
 				s.Replicas = *d.Spec.Replicas
 			}
+			owners := mesh.OwnersOf(d)
+			s.Elsewhere = owners.Helm == nil || owners.GitOps() != "" || owners.Operated() != "" ||
+				role == Routing && !strings.HasPrefix(d.Labels["helm.sh/chart"], "gateway-")
 			s.Budget = blocking(budgets, d.Spec.Template.Labels)
 			servers = append(servers, s)
 		}

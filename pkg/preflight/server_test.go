@@ -39,9 +39,15 @@ func budget(name, app string, healthy, allowed int32) *policyv1.PodDisruptionBud
 // with their autoscalers and the budgets that block.
 func TestReadServers(t *testing.T) {
 	one := int32(1)
+	ofHelm := func(d *appsv1.Deployment, chart string) *appsv1.Deployment {
+		d.Annotations = map[string]string{"meta.helm.sh/release-name": "x"}
+		d.Labels["helm.sh/chart"] = chart
+		return d
+	}
 	kube := fake.NewClientset(
-		deployment("istiod", "pilot", 2), deployment("istio-policy", "mixer", 1), deployment("istio-citadel", "citadel", 1),
-		deployment("istio-ingressgateway", "ingressgateway", 2), deployment("edge", "", 2), deployment("web", "", 1),
+		ofHelm(deployment("istiod", "pilot", 2), "istiod-1.30.2"), ofHelm(deployment("istio-policy", "mixer", 1), ""), deployment("istio-citadel", "citadel", 1),
+		ofHelm(deployment("istio-ingressgateway", "ingressgateway", 2), "gateway-1.30.2"), deployment("edge", "", 2), deployment("web", "", 1),
+		ofHelm(deployment("old-ingressgateway", "ingressgateway", 2), "gateways-1.4.10"),
 		&autoscalingv1.HorizontalPodAutoscaler{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "any"},
 			Spec:       autoscalingv1.HorizontalPodAutoscalerSpec{MinReplicas: &one, ScaleTargetRef: autoscalingv1.CrossVersionObjectReference{Kind: "Deployment", Name: "istiod"}},
@@ -53,10 +59,11 @@ func TestReadServers(t *testing.T) {
 		t.Fatal(err, unread)
 	}
 	want := []Server{
-		{Namespace: "istio-system", Name: "edge", Role: Routing, Replicas: 2, Ready: 2, Budget: "tight"},
+		{Namespace: "istio-system", Name: "edge", Role: Routing, Replicas: 2, Ready: 2, Elsewhere: true, Budget: "tight"},
 		{Namespace: "istio-system", Name: "istio-ingressgateway", Role: Routing, Replicas: 2, Ready: 2},
 		{Namespace: "istio-system", Name: "istio-policy", Role: Checking, Replicas: 1, Ready: 1},
 		{Namespace: "istio-system", Name: "istiod", Role: Injecting, Replicas: 2, Ready: 2, HPAMin: 1},
+		{Namespace: "istio-system", Name: "old-ingressgateway", Role: Routing, Replicas: 2, Ready: 2, Elsewhere: true},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("servers (-want +got):\n%s", d)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	discoveryinformers "k8s.io/client-go/informers/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 
@@ -90,7 +91,14 @@ func WatchEndpoints(ctx context.Context, c *cluster.Cluster, namespaces []string
 	return e, denied, nil
 }
 
+// firstLook is how long the endpoints that there are may take to be read: what the
+// page shows of them is not worth waiting for.
+const firstLook = 30 * time.Second
+
 func (e *Endpoints) watch(ctx context.Context, c *cluster.Cluster, scope string, wanted map[string]bool) error {
+	if _, err := c.Kube.DiscoveryV1().EndpointSlices(scope).List(ctx, metav1.ListOptions{Limit: 1}); err != nil {
+		return fmt.Errorf("list endpointslices: %w", err) // of an API server before 1.21, say, which has none
+	}
 	informer := discoveryinformers.NewEndpointSliceInformer(c.Kube, scope, 0, cache.Indexers{})
 	see := func(obj any, gone bool) {
 		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
@@ -109,8 +117,10 @@ func (e *Endpoints) watch(ctx context.Context, c *cluster.Cluster, scope string,
 		return fmt.Errorf("watch endpoints: %w", err)
 	}
 	e.running.Go(func() { informer.RunWithContext(ctx) })
-	if !cache.WaitForCacheSync(ctx.Done(), handle.HasSynced) {
-		return context.Cause(ctx)
+	first, cancel := context.WithTimeoutCause(ctx, firstLook, fmt.Errorf("no answer in %s", firstLook))
+	defer cancel()
+	if !cache.WaitForCacheSync(first.Done(), handle.HasSynced) {
+		return fmt.Errorf("watch endpoints: %w", context.Cause(first))
 	}
 	return nil
 }

@@ -96,9 +96,17 @@ func (r *Recorder) Notify(e progress.Event) {
 	case e.Kind == progress.Planned:
 	case e.Kind == progress.Warning, e.Object.Name == "" && e.Kind == progress.Failed:
 		r.run.Notes = append(r.run.Notes, strings.TrimPrefix(e.Object.Name+": ", ": ")+e.Message)
-	case e.Object.Name != "" && e.Object.Kind != "CustomResourceDefinition":
+	case e.Object.Name != "" && !beside(e.Object.Kind):
 		r.workload(e)
 	}
+}
+
+// beside says whether events tell of objects of a kind that has no pods, and that no
+// release is made of: definitions, and what a run lends and locks.
+func beside(kind string) bool {
+	return slices.ContainsFunc([]string{"CustomResourceDefinition", "HorizontalPodAutoscaler", "Lease"}, func(other string) bool {
+		return strings.EqualFold(kind, other)
+	})
 }
 
 // workload takes in what an event says of a workload or a release.

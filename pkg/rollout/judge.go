@@ -131,7 +131,7 @@ func judgePods(m *Move, s start, v sight) judgement {
 	}
 	j.Message = fmt.Sprintf("%d of %d new, %d ready", j.Updated, j.Desired, j.Ready)
 	switch {
-	case v.W.Desired == 0:
+	case v.W.Desired == 0 && v.W.Observed(): // a DaemonSet's number is its controller's
 		return is(held, "it was scaled to zero meanwhile: its next pods will be new")
 	case v.W.Paused:
 		return is(held, "it was paused in the middle of its rollout ("+j.Message+"): resume it, and run this again")

@@ -66,9 +66,13 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 		return nil, err
 	}
 	sources := sourceWarnings(subjects)
+	freeing := map[string]bool{} // namespaces in which a restart of ours, under way, gives its room back
+	for _, s := range subjects {
+		freeing[s.Ref.Namespace] = freeing[s.Ref.Namespace] || s.item.resume && o.Rollout.Wait
+	}
 	for _, s := range subjects {
 		if s.item.How != Nothing {
-			s.weigh(seen, &o)
+			s.weigh(seen, &o, freeing[s.Ref.Namespace])
 		}
 		if s.item.Verdict != Outside {
 			plan.Items = append(plan.Items, s.item)
@@ -76,7 +80,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	}
 	plan.order(o.Rollout.Canary)
 	plan.ExpectedSeconds = plan.expected(o.Rollout.MaxParallel)
-	plan.Refusals = refusals(subjects)
+	plan.Refusals, plan.Unanswered = refusals(subjects), unanswered(seen.injectors, subjects)
 	plan.Warnings = slices.Concat(plan.Warnings, warnings(seen, subjects), sources, graceWarnings(&o, subjects), mixedWarnings(subjects))
 	return plan, nil
 }

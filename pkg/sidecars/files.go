@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -214,5 +216,21 @@ func RenderManifests(ctx context.Context, r *Reinjection, force bool, sources []
 	if err != nil {
 		return nil, err
 	}
-	return manifests, injectManifests(ctx, istioctl, manifests, func(*Manifest) (inject.Settings, error) { return r.Given, nil })
+	return manifests, injectManifests(ctx, istioctl, manifests, func(m *Manifest) (inject.Settings, error) {
+		s := r.Given
+		s.Native = nativeOffline(m.Given)
+		return s, nil
+	})
+}
+
+// nativeOffline says whether a manifest gets a native sidecar where no cluster tells:
+// one that has one keeps it, and for others istioctl's own variable decides.
+func nativeOffline(object *unstructured.Unstructured) bool {
+	if template, ok := templateOf(object); ok {
+		if proxy, has := workload.ProxyOf(template.Annotations, &template.Spec); has {
+			return proxy.Native
+		}
+	}
+	native, _ := strconv.ParseBool(os.Getenv("ENABLE_NATIVE_SIDECARS")) // unset is no
+	return native
 }

@@ -42,7 +42,7 @@ func ApplyFiles(ctx context.Context, c *cluster.Cluster, p *FilesPlan, f Files, 
 			return nil, fmt.Errorf("apply %s: %w", object.In(), err)
 		}
 		emit.Emit(progress.Event{Kind: progress.Done, Object: progress.Object{Kind: object.Kind, Namespace: object.Namespace, Name: object.Name}, Message: string(object.Action)})
-		if w := workloadOf(object.manifest.Object); w != nil && object.Action == Created && w.Desired > 0 && o.Rollout.Wait {
+		if w := workloadOf(object.manifest.Object); w != nil && object.Action == Created && (w.Desired > 0 || w.Kind == workload.DaemonSet) && o.Rollout.Wait {
 			moves = append(moves, rollout.Move{Ref: object.Ref, Promise: promiseOf(w)})
 		}
 	}
@@ -68,7 +68,7 @@ func (f *FileObject) apply(ctx context.Context, c *cluster.Cluster, how applier,
 
 // rolls says whether applying the object gives new pods to a workload that is
 // there and can be watched.
-func (f *FileObject) rolls() bool { return f.live != nil && f.live.Desired > 0 }
+func (f *FileObject) rolls() bool { return f.live != nil && f.live.Desired > 0 && !f.steady }
 
 // promiseOf is what the pods of a template run: its own sidecar, where it has one
 // that names an image.
@@ -142,6 +142,9 @@ func workloadOf(object *unstructured.Unstructured) *workload.Workload {
 		if r := new(corev1.ReplicationController); read(r) {
 			return workload.FromReplicationController(r)
 		}
+	}
+	if w := workload.FromCustom(object); w != nil && w.TemplateFrom == nil { // else another object has the template
+		return w
 	}
 	return nil
 }

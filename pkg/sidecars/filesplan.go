@@ -80,6 +80,7 @@ type FileObject struct {
 	kept       string             // the file that holds before, once there is one
 	live       *workload.Workload // nil where it is not there, or no workload
 	evict      bool               // its pods are evicted after it is applied
+	steady     bool               // its pod template stays as it is
 }
 
 // Applying gives the number of objects that the plan creates or changes.

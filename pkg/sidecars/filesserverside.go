@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/util/csaupgrade"
+	"k8s.io/kubectl/pkg/util"
 )
 
 // kubectlManager is the manager of kubectl apply --server-side: what is applied
@@ -41,6 +42,9 @@ func (a applier) applyServerSide(ctx context.Context, client dynamic.ResourceInt
 		return nil, err
 	}
 	if before != nil && dryRun == nil {
+		if before, err = a.saveLastApplied(ctx, client, before); err != nil {
+			return nil, err
+		}
 		if err := a.takeOver(ctx, client, before); err != nil {
 			return nil, err
 		}
@@ -49,10 +53,56 @@ func (a applier) applyServerSide(ctx context.Context, client dynamic.ResourceInt
 		return client.Patch(ctx, object.GetName(), types.ApplyPatchType, raw, metav1.PatchOptions{FieldManager: a.manager, Force: &force, DryRun: dryRun})
 	}
 	after, err := apply(a.force)
-	if dryRun != nil && before != nil && onlyWith(err, takenOver(before)) {
+	if dryRun == nil || before == nil {
+		return after, err
+	}
+	if onlyWith(err, takenOver(before)) {
 		after, err = apply(true)
 	}
-	return after, err
+	if patch, takeErr := csaupgrade.UpgradeManagedFieldsPatch(before, takenOver(before), a.manager); takeErr != nil || patch == nil || apierrors.IsConflict(err) {
+		return after, errors.Join(err, takeErr)
+	}
+	return a.foretell(ctx, client, before, object, dryRun)
+}
+
+// foretell gives what applying an object will make of it once fields are taken over,
+// which no dry run does: a merge by what was applied last takes away what the new
+// manifest no longer has.
+func (a applier) foretell(ctx context.Context, client dynamic.ResourceInterface, before, object *unstructured.Unstructured, dryRun []string) (*unstructured.Unstructured, error) {
+	object = object.DeepCopy() // it leaves an empty annotation behind
+	modified, err := util.GetModifiedConfiguration(object, true, unstructured.UnstructuredJSONScheme)
+	if err != nil {
+		return nil, err
+	}
+	kind, patch, err := threeWay(before, modified)
+	if err != nil || string(patch) == "{}" {
+		return before, err
+	}
+	return client.Patch(ctx, object.GetName(), kind, patch, metav1.PatchOptions{FieldManager: a.manager, DryRun: dryRun})
+}
+
+// lastAppliedManager is the one under which kubectl keeps the annotation of its
+// client-side applies when it applies server-side, so that they can go on (kubectl
+// pkg/cmd/apply/apply.go, saveLastApplyAnnotationIfNecessary).
+const lastAppliedManager = "kubectl-last-applied"
+
+// saveLastApplied keeps what kubectl applied last from going with the fields that are
+// taken over, and gives the object as it is then.
+func (a applier) saveLastApplied(ctx context.Context, client dynamic.ResourceInterface, before *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	text, ok := before.GetAnnotations()[corev1.LastAppliedConfigAnnotation]
+	if !ok || a.manager != kubectlManager || slices.ContainsFunc(before.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool { return e.Manager == lastAppliedManager }) {
+		return before, nil
+	}
+	alone := &unstructured.Unstructured{Object: map[string]any{"apiVersion": before.GetAPIVersion(), "kind": before.GetKind()}}
+	alone.SetName(before.GetName())
+	alone.SetNamespace(before.GetNamespace())
+	alone.SetAnnotations(map[string]string{corev1.LastAppliedConfigAnnotation: text})
+	raw, err := json.Marshal(alone.Object)
+	if err != nil {
+		return nil, err
+	}
+	force := false
+	return client.Patch(ctx, before.GetName(), types.ApplyPatchType, raw, metav1.PatchOptions{FieldManager: lastAppliedManager, Force: &force})
 }
 
 // sameServerSide says whether applying changed nothing that matters. The API

@@ -46,6 +46,9 @@ type Options struct {
 	Now     func() time.Time
 }
 
+// toWebhook says whether manual sidecars are to be taken out, be they old or new.
+func (o *Options) toWebhook() bool { return o.ByHand != nil && o.ByHand.ToWebhook }
+
 // preview gives the tag that a revision's injector is taken to give, "" for its own.
 func (o *Options) preview(revision string) string {
 	if o.PreviewRevision != "" && revision != o.PreviewRevision {

@@ -30,6 +30,9 @@ type Plan struct {
 	BackupDir string         `json:"backupDir,omitempty"`
 	Refusals  []gate.Refusal `json:"refusals"`
 	Warnings  []string       `json:"warnings"`
+	// Unanswered are the revisions whose injectors have told nothing, with the
+	// reason.
+	Unanswered map[string]string `json:"-"`
 }
 
 // Item is one workload of a Plan.

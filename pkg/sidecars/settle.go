@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
@@ -42,11 +43,13 @@ func (s *subject) settle(o *Options) {
 	case Pinned:
 		s.lagOfPinned()
 	case Stale, Missing, Mixed:
-		if j.Lags {
+		if j.Verdict == Mixed && o.toWebhook() {
+			s.settleByHand(o)
+		} else if j.Lags {
 			item.How, item.Held = wayOf(s.W, o)
 		}
 	case ByHand:
-		if item.Held = s.unpromised(); item.Held == "" && j.Lags {
+		if item.Held = s.unpromised(); item.Held == "" && (j.Lags || o.toWebhook()) {
 			s.settleByHand(o)
 		}
 	case Outside:
@@ -203,8 +206,8 @@ func (s *subject) standing() string {
 }
 
 // weigh predicts the impact of a workload's move, and holds back what was not
-// allowed.
-func (s *subject) weigh(seen *observation, o *Options) {
+// allowed. Freeing says that a quota's room comes back in the course of the run.
+func (s *subject) weigh(seen *observation, o *Options, freeing bool) {
 	item := &s.item
 	if item.How == Nothing || s.W == nil {
 		return
@@ -228,6 +231,9 @@ func (s *subject) weigh(seen *observation, o *Options) {
 	if item.resume {
 		// Under way already: its new pod has been admitted, and has taken its room.
 		asked.Outcome, room = answered, noLimit
+	}
+	if freeing && (asked.Outcome == noRoom || room == 0) {
+		asked.Outcome, room = answered, 1
 	}
 	item.Impact, item.ImpactReason = impactOf(s.W, item.way(), asked, surroundings{
 		Room: room, Disruptions: disruptionsFor(s.W, seen.budgets[s.W.Namespace]), Served: len(item.services) > 0,
@@ -258,6 +264,31 @@ func refusals(subjects []*subject) []gate.Refusal {
 			Reason: "it does not answer, so new pods could not be created or would come up without a sidecar: " + s.Answer.Message,
 			Cure:   "bring istiod back, then run this again",
 		})
+	}
+	return out
+}
+
+// unanswered gives the revisions whose injectors have told nothing of any workload,
+// and why.
+func unanswered(injectors []mesh.Injector, subjects []*subject) map[string]string {
+	out := map[string]string{}
+	for i := range injectors {
+		out[injectors[i].Revision] = "no workload that it serves was there to ask it for"
+	}
+	for _, s := range subjects {
+		if len(s.Serving) > 0 {
+			switch s.Answer.Outcome {
+			case unsupported:
+				out[s.Serving[0].Revision] = "it refuses dry runs"
+			case notAllowed:
+				out[s.Serving[0].Revision] = "you may not create pods, not even as a dry run"
+			}
+		}
+	}
+	for _, s := range subjects {
+		if len(s.Serving) > 0 && s.Answer.Told {
+			delete(out, s.Serving[0].Revision)
+		}
 	}
 	return out
 }

@@ -303,4 +303,18 @@ func TestManualToWebhook(t *testing.T) {
 	if got := w.RunKubectl("-n", ns, "get", "deployment", "web", "-o", "jsonpath={.spec.template.spec.containers[*].name}"); got != "app" {
 		t.Errorf("the template's containers are %q\n%s", got, o)
 	}
+
+	// One whose proxy is new is handed over as well.
+	w.Apply(w.kubeInject(manifest{Kind: "Deployment", Name: "api", Namespace: ns, Replicas: 1}.String()))
+	w.AwaitReady(ns, 2)
+	o = w.Must(0, "sidecars", "-n", ns, "--yes", "--to-webhook")
+	w.WantProxies(ns, "api", map[string]int{newer: 1})
+	if got := w.RunKubectl("-n", ns, "get", "deployment", "api", "-o", "jsonpath={.spec.template.spec.containers[*].name}"); got != "app" {
+		t.Errorf("the template's containers are %q\n%s", got, o)
+	}
+	before := w.Writes()
+	o = w.Must(0, "sidecars", "-n", ns, "--yes", "--to-webhook")
+	if after := w.Writes(); len(after) != len(before) {
+		t.Errorf("the second run wrote: %v\n%s", after[len(before):], o)
+	}
 }

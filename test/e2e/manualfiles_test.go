@@ -137,6 +137,44 @@ func TestManualFilesServerSide(t *testing.T) {
 	if _, err := w.Kubectl(t.Context(), []byte(w.kubeInject(web.String())), "apply", "--server-side", "-f", "-"); err != nil {
 		t.Errorf("the user's own apply: %v", err)
 	}
+
+	// What the file no longer has goes, also where nothing else changes, and the
+	// user's client-side applies can go on.
+	config := func(keys string) string {
+		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, namespace: " + ns + "}\ndata: {" + keys + "}\n"
+	}
+	w.Apply(config("a: x, b: z"))
+	w.Must(0, "sidecars", "-f", w.file(config("a: x")), "--server-side", "--yes", istioctl())
+	if got := w.RunKubectl("-n", ns, "get", "configmap", "settings", "-o", "jsonpath={.data}"); got != `{"a":"x"}` {
+		t.Errorf("the ConfigMap holds %s", got)
+	}
+	if got := w.RunKubectl("-n", ns, "get", "configmap", "settings", "-o", `jsonpath={.metadata.annotations.kubectl\.kubernetes\.io/last-applied-configuration}`); !strings.Contains(got, `"a":"x"`) || strings.Contains(got, `"b"`) {
+		t.Errorf("kubectl applied last: %s", got)
+	}
+}
+
+// What makes no pod anew is no roll and held back by nothing, and a DaemonSet that
+// comes with the files is followed until it is up.
+func TestManualFilesThatRollNothing(t *testing.T) {
+	w := sharedCluster(t)
+	const ns = "manual-steady"
+	w.MakeNamespace(ns, nil)
+	w.Inject(newer) // as istioctl is
+	db := manifest{Kind: "StatefulSet", Name: "db", Namespace: ns, Replicas: 1, Spec: "serviceName: db"}
+	file := w.file(db.String())
+	w.Must(0, "sidecars", "-f", file, "--yes", istioctl())
+	w.AwaitReady(ns, 1)
+	db.Labels = "team: blue"
+	o := w.Must(0, "sidecars", "-f", w.file(db.String()), "--yes", istioctl())
+	if got := w.RunKubectl("-n", ns, "get", "statefulset", "db", "-o", "jsonpath={.metadata.labels.team}"); got != "blue" {
+		t.Errorf("the label is %q\n%s", got, o)
+	}
+
+	agent := manifest{Kind: "DaemonSet", Name: "agent", Namespace: ns, PodNotes: "lab/fail: crash"}
+	o = w.Run("sidecars", "-f", w.file(agent.String()), "--yes", istioctl())
+	if o.Code != 1 || !strings.Contains(o.Stderr, "CrashLoopBackOff") {
+		t.Errorf("a DaemonSet whose pods crash: %s", o)
+	}
 }
 
 // What applying would break is found before anything is written: pods that

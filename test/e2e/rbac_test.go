@@ -183,6 +183,16 @@ func TestUserOfOneNamespace(t *testing.T) {
 	if strings.Contains(o.Stderr, "second run") {
 		t.Errorf("it has the right to lock\n%s", o)
 	}
+
+	// What may not be read is not taken for missing.
+	w.invite(guest{name: "looks", roles: map[string]string{"view": ns}})
+	o = w.Must(0, "status", "-n", ns)
+	if strings.Contains(o.Stdout, "loses") || strings.Contains(o.Stdout, "not installed") || !strings.Contains(o.Stdout+o.Stderr, "webhook configurations") {
+		t.Errorf("status: %s", o)
+	}
+	if o = w.Must(0, "check", "-n", ns); strings.Contains(o.Stdout, "was found") || !strings.Contains(o.Stdout, "  0 ×") {
+		t.Errorf("check: %s", o)
+	}
 }
 
 func customResources2(namespace string) string {
