@@ -211,10 +211,11 @@ func sidecarsAction(ctx context.Context, c *cluster.Cluster, options sidecars.Op
 	if err != nil {
 		return action{}, err
 	}
-	if len(plan.Items) == 0 && options.Selector != nil && !options.Selector.Empty() {
+	nothing := len(plan.Items) == 0 && options.Revision == "" // another revision may well have some
+	if nothing && options.Selector != nil && !options.Selector.Empty() {
 		return action{}, gate.BadInputf("no workload that has or should have a proxy bears the labels %s in %s: -l goes by the labels of the workload itself, not of its pods", options.Selector, plan.Scope)
 	}
-	if len(plan.Items) == 0 && options.Namespace != "" {
+	if nothing && options.Namespace != "" {
 		return action{}, gate.BadInputf("no workload of namespace %s has a proxy, and no webhook injects any: label the namespace for injection, or choose another with -n or -A", options.Namespace)
 	}
 	if err := plan.CheckRights(ctx, c); err != nil {

@@ -48,7 +48,10 @@ type run struct {
 	undo     Change
 	deferred string // why it was passed over, as last told
 	print    fingerprint
+	looked   bool      // it has been looked at since it was begun
 	least    [4]int32  // the fewest pods left so far, by the fingerprint's kinds
+	template seen      // as last looked at
+	anew     int64     // the generation with which its rollout begins once more
 	progress time.Time // when it last got on
 	overdue  bool      // what it waits for has made no progress for too long
 	told     string
@@ -83,6 +86,12 @@ type fingerprint struct {
 	Desired                           int32
 	// Observed is the generation of which the controller says so.
 	Observed int64
+}
+
+// seen is a generation of a workload and what tells its template from others.
+type seen struct {
+	generation int64
+	hash       uint64
 }
 
 // left gives how many pods are left to become each of these.

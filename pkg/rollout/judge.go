@@ -131,6 +131,8 @@ func judgePods(m *Move, s start, v sight) judgement {
 	}
 	j.Message = fmt.Sprintf("%d of %d new, %d ready", j.Updated, j.Desired, j.Ready)
 	switch {
+	case v.W.Desired == 0 && v.W.Observed() && v.W.Kind == workload.DaemonSet && !m.writes():
+		return is(arrived, "") // no node is one of its own
 	case v.W.Desired == 0 && v.W.Observed(): // a DaemonSet's number is its controller's
 		return is(held, "it was scaled to zero meanwhile: its next pods will be new")
 	case v.W.Paused:

@@ -2,7 +2,9 @@ package rollout
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
@@ -27,6 +29,7 @@ func (e *Engine) look(ctx context.Context, r *run) {
 	print := fingerprint{Updated: j.Updated, Ready: j.Fresh, Desired: j.Desired}
 	if v.W != nil {
 		print.Rolled, print.Available, print.Observed = v.W.Status.Updated, v.W.Status.Available, v.W.Status.ObservedGeneration
+		r.watchTemplate(v.W)
 	}
 	made := print.Updated > r.print.Updated
 	if r.gotOn(print, now); made {
@@ -71,9 +74,11 @@ func (e *Engine) look(ctx context.Context, r *run) {
 // goes is no progress: a pod's readiness, a node, a replica of an autoscaler.
 func (r *run) gotOn(print fingerprint, now time.Time) {
 	r.fed = r.fed || r.starved && print.Updated > r.print.Updated
-	before, left := r.print, print.left()
-	r.print = print
-	on := before == fingerprint{} || print.Observed != before.Observed && print.Desired == before.Desired
+	left, on := print.left(), !r.looked
+	r.print, r.looked = print, true
+	if r.anew != 0 && print.Observed >= r.anew {
+		r.anew, on = 0, true
+	}
 	if on {
 		r.least = left
 	}
@@ -85,6 +90,23 @@ func (r *run) gotOn(print fingerprint, now time.Time) {
 	if on {
 		r.progress, r.warned = now, false
 	}
+}
+
+// watchTemplate notes that somebody has given the workload another template, whose
+// rollout begins as soon as its controller has seen it.
+func (r *run) watchTemplate(w *workload.Workload) {
+	if w.Generation == r.template.generation {
+		return
+	}
+	h := fnv.New64a()
+	if err := json.NewEncoder(h).Encode(w.Template); err != nil {
+		return
+	}
+	now := seen{w.Generation, h.Sum64()}
+	if r.template.generation != 0 && now.hash != r.template.hash {
+		r.anew = w.Generation
+	}
+	r.template = now
 }
 
 // room notes when there was last a prospect of room in the quota that a workload

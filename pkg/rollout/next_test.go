@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/progress"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
@@ -173,7 +174,7 @@ func TestProgressIsNewGround(t *testing.T) {
 		on   bool
 	}{
 		{"begun", of(0, 0, 10, 10, 1), true},
-		{"seen by its controller", of(0, 0, 10, 10, 2), true},
+		{"seen by its controller", of(0, 0, 10, 10, 2), false},
 		{"one is made", of(1, 0, 9, 10, 2), true},
 		{"it is ready", of(1, 1, 9, 10, 2), true},
 		{"and not any more", of(1, 0, 8, 10, 2), false},
@@ -181,15 +182,46 @@ func TestProgressIsNewGround(t *testing.T) {
 		{"more of them", of(6, 6, 10, 10, 2), true},
 		{"scaled down, by new ones too", of(2, 2, 5, 5, 3), true}, // 3 are left, 4 were
 		{"one of these", of(3, 2, 5, 5, 3), true},
-		{"scaled up", of(3, 2, 5, 6, 4), false},
-		{"and down", of(3, 2, 5, 5, 5), false},
-		{"somebody deploys another", of(0, 0, 5, 5, 6), true},
+		{"scaled up", of(3, 2, 5, 6, 3), false},
+		{"which its controller sees", of(3, 2, 5, 6, 4), false},
+		{"and down", of(3, 2, 5, 5, 4), false},
+		{"which it sees", of(3, 2, 5, 5, 5), false},
+		{"somebody deploys another", of(3, 2, 5, 5, 5), false},
+		{"which it sees, too", of(0, 0, 5, 5, 6), true},
 		{"which gets on", of(1, 0, 5, 5, 6), true},
 		{"nothing", of(1, 0, 5, 5, 6), false},
 	} {
 		now = now.Add(time.Second)
+		if tc.name == "somebody deploys another" {
+			r.anew = 6
+		}
 		if r.gotOn(tc.then, now); r.progress.Equal(now) != tc.on {
 			t.Errorf("%s: counts as progress: %v, want %v", tc.name, !tc.on, tc.on)
+		}
+	}
+}
+
+// Only another template begins a rollout once more, not another number of replicas
+// nor an annotation.
+func TestWatchTemplate(t *testing.T) {
+	r := &run{}
+	w := deployment()
+	w.Generation = 1
+	for i, tc := range []struct {
+		change func()
+		anew   int64
+	}{
+		{func() {}, 0},
+		{func() { w.Generation, w.Desired = 2, 9 }, 0},
+		{func() {
+			w.Generation = 3
+			w.Template.Spec.Containers = append(w.Template.Spec.Containers, corev1.Container{Name: "more"})
+		}, 3},
+		{func() {}, 3},
+	} {
+		tc.change()
+		if r.watchTemplate(w); r.anew != tc.anew {
+			t.Errorf("%d: begins anew with %d, want %d", i, r.anew, tc.anew)
 		}
 	}
 }

@@ -254,7 +254,7 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 		return
 	}
 	r.phase, r.result.Started, r.progress = sending, now.UTC(), now
-	r.print = fingerprint{}
+	r.print, r.looked, r.template, r.anew = fingerprint{}, false, seen{}, 0
 	follow := !r.writes() || r.Resume && !stuck(v)
 	r.start = start{Generation: v.W.Generation, Old: map[types.UID]bool{}}
 	for _, pod := range v.Pods {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"istio.io/api/annotation"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/cluster"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
@@ -66,9 +67,11 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 		return nil, err
 	}
 	sources := sourceWarnings(subjects)
-	freeing := map[string]bool{} // namespaces in which a restart of ours, under way, gives its room back
+	freeing := map[string][]corev1.ResourceList{} // what pods of restarts of ours, under way, give back, by namespace
 	for _, s := range subjects {
-		freeing[s.Ref.Namespace] = freeing[s.Ref.Namespace] || s.item.resume && o.Rollout.Wait
+		if s.item.resume && o.Rollout.Wait && s.item.way() != Evict && s.W.Strategy.MaxSurge > 0 {
+			freeing[s.Ref.Namespace] = append(freeing[s.Ref.Namespace], s.needs())
+		}
 	}
 	for _, s := range subjects {
 		if s.item.How != Nothing {

@@ -99,7 +99,7 @@ func (e *examiner) weigh(ctx context.Context, f *FileObject, after *unstructured
 			f.weighed(e.o, Outage, "the file scales it to zero")
 		}
 		return nil
-	case f.live != nil && equality.Semantic.DeepEqual(f.live.Template, w.Template):
+	case f.live != nil && equality.Semantic.DeepEqual(f.live.Template, w.Template) && !e.how.drops(f.before):
 		f.steady = true
 		return nil
 	}
@@ -129,6 +129,12 @@ func (e *examiner) weigh(ctx context.Context, f *FileObject, after *unstructured
 	how, held := wayOf(w, e.o)
 	if how == Nothing {
 		f.Held = held
+		return nil
+	}
+	if f.live.Kind == workload.Rollout { // its own strategy rolls a new template, and what it pauses for is no hindrance
+		if paused, _, _ := unstructured.NestedBool(f.before.Object, "spec", "paused"); paused {
+			f.Held = "it is paused: resume it, and run this again"
+		}
 		return nil
 	}
 	f.evict = how == Evict

@@ -59,10 +59,21 @@ func (a applier) applyServerSide(ctx context.Context, client dynamic.ResourceInt
 	if onlyWith(err, takenOver(before)) {
 		after, err = apply(true)
 	}
-	if patch, takeErr := csaupgrade.UpgradeManagedFieldsPatch(before, takenOver(before), a.manager); takeErr != nil || patch == nil || apierrors.IsConflict(err) {
+	_, applied := before.GetAnnotations()[corev1.LastAppliedConfigAnnotation]
+	if patch, takeErr := csaupgrade.UpgradeManagedFieldsPatch(before, takenOver(before), a.manager); takeErr != nil || patch == nil {
 		return after, errors.Join(err, takeErr)
 	}
-	return a.foretell(ctx, client, before, object, dryRun)
+	if err == nil && applied || apierrors.IsInvalid(err) { // as two sidecars would be
+		return a.foretell(ctx, client, before, object, dryRun)
+	}
+	return after, err
+}
+
+// drops says whether applying an object drops what this tool wrote of it, such as the
+// stamp of a restart, which is not in its manifest: server-side its fields are taken
+// over.
+func (a applier) drops(before *unstructured.Unstructured) bool {
+	return a.serverSide && slices.ContainsFunc(before.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool { return e.Manager == DefaultFieldManager })
 }
 
 // foretell gives what applying an object will make of it once fields are taken over,

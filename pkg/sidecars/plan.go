@@ -77,6 +77,7 @@ type Item struct {
 	services []string
 	resume   bool // its last restart was ours and is not complete
 	anew     bool // the rollout that is under way is for another proxy
+	clears   bool // pods of that rollout hang, and of a StatefulSet are evicted
 
 	remake    *remake // for Reinject and ToWebhook
 	evict     bool    // its pods are evicted once its template is written

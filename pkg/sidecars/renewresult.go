@@ -55,7 +55,7 @@ func (a *asker) askRemade(ctx context.Context, s *subject) error {
 	given := a.ask(ctx, probe)
 	s.asked = probe.asked
 	if given.Outcome != answered || s.item.How == Reinject {
-		given.HasProxy, given.Proxy, given.Guessed = promised.HasProxy, promised.Proxy, promised.Guessed
+		given.HasProxy, given.Proxy, given.Guessed, given.AnyVariant = promised.HasProxy, promised.Proxy, promised.Guessed, promised.AnyVariant
 	}
 	s.Answer = given
 	if s.item.How == Webhook && given.Outcome == answered {

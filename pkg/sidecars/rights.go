@@ -50,7 +50,7 @@ func neededRights(items []Item) []cluster.Permission {
 			need(cluster.Permission{Verb: "watch", Resource: "pods", Namespace: item.Namespace})
 		}
 		// A StatefulSet's pods that hang are evicted once it has its new template.
-		if item.way() == Evict || item.Kind == workload.StatefulSet && (item.anew || item.resume) {
+		if item.way() == Evict || item.Kind == workload.StatefulSet && (item.anew || item.clears) {
 			need(cluster.Permission{Verb: "create", Resource: "pods", Subresource: "eviction", Namespace: item.Namespace})
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
@@ -140,6 +142,7 @@ func (s *subject) settleUnfinished(o *Options) {
 // goOn has the run follow a restart that was begun before it.
 func (s *subject) goOn(o *Options) {
 	s.item.resume = true
+	s.item.clears = s.item.How == Restart && (s.Pods != nil && s.Pods.Trouble != "" || s.W.Status.DeadlineExceeded)
 	s.item.Reason = "its restart is not complete: the run goes on with it"
 	if !o.Rollout.Wait {
 		s.item.How, s.item.Held = Nothing, "its restart is not complete, and goes on: --wait watches it"
@@ -206,8 +209,8 @@ func (s *subject) standing() string {
 }
 
 // weigh predicts the impact of a workload's move, and holds back what was not
-// allowed. Freeing says that a quota's room comes back in the course of the run.
-func (s *subject) weigh(seen *observation, o *Options, freeing bool) {
+// allowed. Freeing is what comes back to quotas in the course of the run, pod by pod.
+func (s *subject) weigh(seen *observation, o *Options, freeing []corev1.ResourceList) {
 	item := &s.item
 	if item.How == Nothing || s.W == nil {
 		return
@@ -220,10 +223,7 @@ func (s *subject) weigh(seen *observation, o *Options, freeing bool) {
 	if s.Pods != nil {
 		item.ExpectedSeconds = int(s.W.Duration(s.Pods.Startup).Seconds())
 	}
-	need := s.Answer.Needs
-	if need == nil {
-		need = podNeeds(&s.W.Template.Spec)
-	}
+	need := s.needs()
 	room := roomFor(need, seen.quotas[s.W.Namespace])
 	item.AdmissionUnknown = item.How != Watch && (s.Hidden && !s.Answer.Told ||
 		s.Answer.Outcome != answered && s.Answer.Outcome != noRoom && s.Answer.Outcome != rejected)
@@ -232,7 +232,8 @@ func (s *subject) weigh(seen *observation, o *Options, freeing bool) {
 		// Under way already: its new pod has been admitted, and has taken its room.
 		asked.Outcome, room = answered, noLimit
 	}
-	if freeing && (asked.Outcome == noRoom || room == 0) {
+	comes := func(pod corev1.ResourceList) bool { return covers(pod, need) }
+	if (asked.Outcome == noRoom || room == 0) && !item.resume && slices.ContainsFunc(freeing, comes) {
 		asked.Outcome, room = answered, 1
 	}
 	item.Impact, item.ImpactReason = impactOf(s.W, item.way(), asked, surroundings{
@@ -248,6 +249,24 @@ func (s *subject) weigh(seen *observation, o *Options, freeing bool) {
 	case item.Impact == Outage && !o.AllowDowntime:
 		item.How, item.Held = Nothing, item.ImpactReason+"; --allow-downtime moves it all the same"
 	}
+}
+
+// needs is what a new pod of the workload takes from quotas.
+func (s *subject) needs() corev1.ResourceList {
+	if s.Answer.Needs != nil {
+		return s.Answer.Needs
+	}
+	return podNeeds(&s.W.Template.Spec)
+}
+
+// covers says whether one pod's needs are at least another's.
+func covers(pod, need corev1.ResourceList) bool {
+	for name, quantity := range need {
+		if has := pod[name]; has.Cmp(quantity) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // refusals gives what must not be started at all: injectors that do not answer.

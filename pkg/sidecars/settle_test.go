@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"istio.io/api/annotation"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/rollout"
@@ -154,6 +156,27 @@ func TestGuessOfAnyVariant(t *testing.T) {
 		s.guess(map[string]mesh.Injection{"default": {Hub: hub, Image: "proxyv2", Tag: "1.31.0", Variant: tc.variant}}, "default")
 		if got := s.lags(); got != tc.lags {
 			t.Errorf("%s: lags %v, promised %s", tc.name, got, s.Answer.Proxy.Image)
+		}
+	}
+}
+
+// What one pod gives back to a quota is room for another that needs no more.
+func TestCovers(t *testing.T) {
+	of := func(cpu, memory string) corev1.ResourceList {
+		return corev1.ResourceList{"requests.cpu": resource.MustParse(cpu), "requests.memory": resource.MustParse(memory)}
+	}
+	for _, tc := range []struct {
+		pod, need corev1.ResourceList
+		want      bool
+	}{
+		{of("1", "1Gi"), of("1", "1Gi"), true},
+		{of("2", "1Gi"), of("500m", "1Gi"), true},
+		{of("2", "512Mi"), of("1", "1Gi"), false},
+		{corev1.ResourceList{}, of("1", "1Gi"), false},
+		{of("1", "1Gi"), corev1.ResourceList{}, true},
+	} {
+		if got := covers(tc.pod, tc.need); got != tc.want {
+			t.Errorf("%v for %v: %v", tc.pod, tc.need, got)
 		}
 	}
 }
