@@ -6,8 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
-	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
 )
 
@@ -82,71 +80,6 @@ func (s *subject) lagOfPinned() {
 	}
 	to := formOf(workload.Proxy{Image: s.configured, Native: s.item.Proxies[0].Native})
 	s.item.To, s.item.Lags = &to, s.item.Proxies[0].Image != s.configured && !s.Same(s.item.Proxies[0].Image, s.configured)
-}
-
-// settleAgain handles a workload that this tool has restarted for the same
-// target before: where that rollout is complete it did not converge and is not
-// restarted in a loop; where it is not, the run goes on with it.
-func (s *subject) settleAgain(o *Options) {
-	last := lastTarget(s.W)
-	if s.item.How != Restart || !last.aims(s.item.promise) {
-		return
-	}
-	switch {
-	case s.standing() != "":
-		s.goOn(o)
-	case !o.Force && last.is(s.item.promise):
-		s.item.How = Nothing
-		s.item.Held = "it was restarted for " + string(last) + " before and did not converge; --force restarts it again"
-	}
-}
-
-// settleAnew handles a rollout that hangs, or may, and is for another proxy than
-// the injector gives now: its own end is no use, so it is begun anew.
-func (s *subject) settleAnew(o *Options) {
-	last, why := lastTarget(s.W), s.brokenSidecar()
-	switch {
-	case s.W.Paused, s.W.Kind == workload.Rollout, s.item.way() == Evict, !o.Rollout.Wait:
-		return
-	case s.W.Rolling(), s.W.Status.DeadlineExceeded, why != "" && s.W.Status.Ready == 0:
-	default:
-		return // at rest, and unhealthy
-	}
-	s.item.anew = why != "" || s.item.How == Restart && last != "" && !last.aims(s.item.promise)
-	if why != "" {
-		s.item.Reason = "its rollout hangs on the sidecar that it brings, and is begun anew: " + oneLine(why)
-	}
-}
-
-// brokenSidecar says why pods do not come up that hang on a proxy which new pods
-// would not get any more, "" where there are none.
-func (s *subject) brokenSidecar() string {
-	for _, p := range s.Pods.Sorted() {
-		if why := s.Pods.Proxies[p].Trouble; why != "" && s.item.promise.Known && !s.item.promise.Kept(p, true) {
-			return why
-		}
-	}
-	return ""
-}
-
-// settleUnfinished handles a workload that has none but new pods, or none at
-// this moment, since its restart by this tool is about to end: the run watches
-// it to its end.
-func (s *subject) settleUnfinished(o *Options) {
-	if s.Answer.HasProxy && s.W.Rolling() && !s.W.Paused && lastTarget(s.W).aims(s.item.promise) {
-		s.item.Verdict, s.item.How = Stale, Watch
-		s.goOn(o)
-	}
-}
-
-// goOn has the run follow a restart that was begun before it.
-func (s *subject) goOn(o *Options) {
-	s.item.resume = true
-	s.item.clears = s.item.How == Restart && (s.Pods != nil && s.Pods.Trouble != "" || s.W.Status.DeadlineExceeded)
-	s.item.Reason = "its restart is not complete: the run goes on with it"
-	if !o.Rollout.Wait {
-		s.item.How, s.item.Held = Nothing, "its restart is not complete, and goes on: --wait watches it"
-	}
 }
 
 // settleManaged handles a Deployment that istiod renders: it is only watched.
@@ -267,67 +200,4 @@ func covers(pod, need corev1.ResourceList) bool {
 		}
 	}
 	return true
-}
-
-// refusals gives what must not be started at all: injectors that do not answer.
-func refusals(subjects []*subject) []gate.Refusal {
-	var out []gate.Refusal
-	told := map[string]bool{}
-	for _, s := range subjects {
-		if s.Answer.Outcome != injectorDown || told[s.revision()] {
-			continue
-		}
-		told[s.revision()] = true
-		out = append(out, gate.Refusal{
-			Object: "the injector of revision " + s.revision(), Forceable: false,
-			Reason: "it does not answer, so new pods could not be created or would come up without a sidecar: " + s.Answer.Message,
-			Cure:   "bring istiod back, then run this again",
-		})
-	}
-	return out
-}
-
-// unanswered gives the revisions whose injectors have told nothing of any workload,
-// and why.
-func unanswered(injectors []mesh.Injector, subjects []*subject) map[string]string {
-	out := map[string]string{}
-	for i := range injectors {
-		out[injectors[i].Revision] = "no workload that it serves was there to ask it for"
-	}
-	for _, s := range subjects {
-		if len(s.Serving) > 0 {
-			switch s.Answer.Outcome {
-			case unsupported:
-				out[s.Serving[0].Revision] = "it refuses dry runs"
-			case notAllowed:
-				out[s.Serving[0].Revision] = "you may not create pods, not even as a dry run"
-			}
-		}
-	}
-	for _, s := range subjects {
-		if len(s.Serving) > 0 && s.Answer.Told {
-			delete(out, s.Serving[0].Revision)
-		}
-	}
-	return out
-}
-
-// warnings gives what a person should know before confirming.
-func warnings(seen *observation, subjects []*subject) []string {
-	var out []string
-	unread := slices.Clone(seen.unread)
-	slices.Sort(unread)
-	for _, what := range slices.Compact(unread) {
-		out = append(out, "not permitted to read "+what+": what depends on it is unknown")
-	}
-	unknown := 0
-	for _, s := range subjects {
-		if s.item.AdmissionUnknown {
-			unknown++
-		}
-	}
-	if unknown > 0 {
-		out = append(out, fmt.Sprintf("whether the new pods would be admitted is unknown for %d workloads: no dry run could be made; start with --canary 1", unknown))
-	}
-	return out
 }
