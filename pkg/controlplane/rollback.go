@@ -61,6 +61,16 @@ type RollbackPlan struct {
 	old   helm.Release // the revision of it to go back to
 }
 
+// FormerProxy gives the image that the injector gives out once the control plane is
+// back; empty where the revision does not tell.
+func (p *RollbackPlan) FormerProxy() string {
+	objects, err := manifestObjects(p.old)
+	if err != nil {
+		return ""
+	}
+	return givenOut(objects)
+}
+
 // InjectorFirst tells whether the injector gives out the former proxy before
 // anything goes back.
 func (p *RollbackPlan) InjectorFirst() bool {

@@ -108,7 +108,9 @@ func (o *rollbackOptions) run(ctx context.Context) error {
 		return err
 	}
 	if plan.InjectorFirst() {
-		if plan.Workloads, err = o.planWorkloads(ctx, c, o.workloads(c, plan), plan.Gateways, plan.To); err != nil {
+		former := o.workloads(c, plan)
+		former.PreviewTag, former.PreviewImage = plan.To, plan.FormerProxy()
+		if plan.Workloads, err = o.planWorkloads(ctx, c, former, plan.Gateways); err != nil {
 			return err
 		}
 		plan.Refusals = append(plan.Refusals, plan.Workloads.Refusals...)
@@ -140,11 +142,9 @@ func (o *rollbackOptions) workloads(c *cluster.Cluster, plan *controlplane.Rollb
 	return options
 }
 
-// planWorkloads plans to roll the named workloads, or all where none is named;
-// with a tag as it will be once the injector gives that one out. What the user may
-// not do is among its refusals.
-func (o *rollbackOptions) planWorkloads(ctx context.Context, c *cluster.Cluster, options sidecars.Options, only []workload.Ref, tag string) (*sidecars.Plan, error) {
-	options.PreviewTag = tag
+// planWorkloads plans to roll the named workloads, or all where none is named. What
+// the user may not do is among its refusals.
+func (o *rollbackOptions) planWorkloads(ctx context.Context, c *cluster.Cluster, options sidecars.Options, only []workload.Ref) (*sidecars.Plan, error) {
 	byNamespace := map[string][]sidecars.Name{}
 	for _, ref := range only {
 		byNamespace[ref.Namespace] = append(byNamespace[ref.Namespace], sidecars.Name{Group: ref.Group, Kind: ref.Kind, Name: ref.Name})
@@ -171,7 +171,7 @@ func (o *rollbackOptions) planWorkloads(ctx context.Context, c *cluster.Cluster,
 // rollNow plans the workloads by what the injector gives now, and moves them
 // under their own locks.
 func (o *rollbackOptions) rollNow(ctx context.Context, c *cluster.Cluster, options sidecars.Options, only []workload.Ref, emit progress.Emitter) error {
-	plan, err := o.planWorkloads(ctx, c, options, only, "")
+	plan, err := o.planWorkloads(ctx, c, options, only)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 		if s.W != nil {
 			s.guess(seen.injectionsFor(s, &o), s.revision())
 			s.configured = seen.injections[s.revision()].ImageFor(nil)
-			s.preview(seen.injections[s.revision()].Tag, o.preview(s.revision()))
+			s.preview(seen.injections[s.revision()], &o)
 		}
 		s.settle(&o)
 	}
@@ -59,7 +59,7 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	}
 	for _, s := range moving {
 		// Its own answer may be another than that of those it seemed to be like.
-		s.preview(seen.injections[s.revision()].Tag, o.preview(s.revision()))
+		s.preview(seen.injections[s.revision()], &o)
 		s.settle(&o)
 	}
 	plan := &Plan{Cluster: c.Identity(), Scope: scope(&o)}

@@ -29,8 +29,9 @@ type Options struct {
 
 	// PreviewTag makes the plan that will hold once the injector gives this tag
 	// instead of its own; empty means the injector as it is. PreviewRevision is
-	// whose injector that is, empty for all.
-	PreviewTag, PreviewRevision string
+	// whose injector that is, empty for all. PreviewImage is the image that it gives
+	// then to pods that fix none, where that is known: the registry may change too.
+	PreviewTag, PreviewRevision, PreviewImage string
 
 	// ByHand says how workloads injected by hand are moved; nil leaves them.
 	ByHand *Reinjection

@@ -1,6 +1,11 @@
 package sidecars
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/workload"
+)
 
 // Only the injector of the control plane that is upgraded gives another tag after.
 func TestPreviewIsOfOneRevision(t *testing.T) {
@@ -24,6 +29,25 @@ func TestScope(t *testing.T) {
 	} {
 		if got := scope(&o); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// What the injector is about to give is another tag, and may be another registry's;
+// what a workload fixes itself stays.
+func TestPreview(t *testing.T) {
+	in := mesh.Injection{Hub: "docker.io/istio", Image: "proxyv2", Tag: "1.31.0"}
+	for _, c := range []struct{ gives, image, want string }{
+		{"docker.io/istio/proxyv2:1.31.0", "", "docker.io/istio/proxyv2:1.30.2"},
+		{"docker.io/istio/proxyv2:1.31.0", "old.example/proxyv2:1.30.2", "old.example/proxyv2:1.30.2"},
+		{"docker.io/istio/proxyv2:1.31.0-distroless", "old.example/proxyv2:1.30.2", "old.example/proxyv2:1.30.2-distroless"},
+		{"mirror.example/istio/proxyv2:1.31.0", "old.example/proxyv2:1.30.2", "mirror.example/istio/proxyv2:1.30.2"},
+		{"own.example/proxyv2:7", "old.example/proxyv2:1.30.2", "own.example/proxyv2:7"},
+	} {
+		s := &subject{facts: *stale()}
+		s.Answer.Proxy = workload.Proxy{Image: c.gives}
+		if s.preview(in, &Options{PreviewTag: "1.30.2", PreviewImage: c.image}); s.Answer.Proxy.Image != c.want {
+			t.Errorf("%s, then %q: %s, want %s", c.gives, c.image, s.Answer.Proxy.Image, c.want)
 		}
 	}
 }

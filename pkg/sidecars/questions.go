@@ -152,15 +152,22 @@ func (s *subject) guess(injections map[string]mesh.Injection, revision string) {
 }
 
 // preview puts the tag that the injector is about to give in place of the one
-// that it gives now. Images with another tag are the workload's own, and stay.
-func (s *subject) preview(now, then string) {
+// that it gives now, and where the whole image is known its repository too. Images
+// with another tag are the workload's own, and stay.
+func (s *subject) preview(in mesh.Injection, o *Options) {
+	now, then := in.Tag, o.preview(s.revision())
 	if then == "" || now == "" || now == then || !s.Answer.HasProxy {
 		return
 	}
 	for _, suffix := range []string{"", "-distroless", "-debug"} {
-		if image, ok := strings.CutSuffix(s.Answer.Proxy.Image, ":"+mesh.BaseTag(now)+suffix); ok {
-			s.Answer.Proxy.Image = image + ":" + mesh.BaseTag(then) + suffix
-			return
+		repository, ok := strings.CutSuffix(s.Answer.Proxy.Image, ":"+mesh.BaseTag(now)+suffix)
+		if !ok {
+			continue
 		}
+		if plain, _, _ := mesh.SplitImage(in.ImageFor(nil)); o.PreviewImage != "" && repository == plain {
+			repository, _, _ = mesh.SplitImage(o.PreviewImage)
+		}
+		s.Answer.Proxy.Image = repository + ":" + mesh.BaseTag(then) + suffix
+		return
 	}
 }
