@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"encoding/base64"
@@ -187,18 +188,23 @@ func pinnedProxy(w *world) {
 
 func injectorDown(w *world) {
 	w.Check(w.StopIstiod(""))
-	back := make(chan error, 1)
-	go func() {
-		select {
-		case <-w.T.Context().Done():
-		case <-time.After(8 * time.Second):
-		}
-		back <- w.StartPart(w.T.Context(), lab.Istiod(""))
-	}()
 	before := len(w.history(lab.IstioNamespace, "istiod"))
-	o := w.Must(0, upgrade(newer, "--set", "pilot.env.A=5")...)
-	w.Check(<-back)
-	w.Want(o, "failed calling webhook")
+	cmd := w.Command(w.T.Context(), upgrade(newer, "--set", "pilot.env.A=5", "--timeout", "2m")...)
+	stderr, err := cmd.StderrPipe()
+	w.Check(err)
+	w.Check(cmd.Start())
+	var text strings.Builder
+	down := false
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		fmt.Fprintln(&text, lines.Text())
+		if !down && strings.Contains(lines.Text(), "failed calling webhook") {
+			down = true
+			w.Check(w.StartPart(w.T.Context(), lab.Istiod("")))
+		}
+	}
+	if err := cmd.Wait(); err != nil || !down {
+		w.T.Errorf("the injector was seen down: %t; %v\n%s", down, err, text.String())
+	}
 	if got := len(w.history(lab.IstioNamespace, "istiod")) - before; got > 1 {
 		w.T.Errorf("%d revisions were made, want 1", got)
 	}

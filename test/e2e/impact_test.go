@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // impactCase is a workload whose plan foretells an impact, and what must then be
@@ -83,7 +82,7 @@ spec: {minAvailable: 2, selector: {matchLabels: {app: budget}}}`)
 			t.Errorf("%s: foretold %q (%s), want %q (%s)", c.Name, item.Impact, item.ImpactReason, c.impact, c.reason)
 		}
 	}
-	w.podsTake(500 * time.Millisecond) // else an outage may be over before the endpoints tell
+	w.podsTake(noticed)
 	endpoints := w.WatchEndpoints(ns, names...)
 	// The budget gets room while the run waits for it, as an operator would give.
 	room := make(chan error, 1)

@@ -58,10 +58,10 @@ func (w *world) inTerminal(width, height int, env []string, args ...string) *ter
 			if err != nil {
 				return
 			}
+			_, _ = term.screen.Write(buffer[:n])
 			term.mu.Lock()
 			term.raw.Write(buffer[:n])
 			term.mu.Unlock()
-			_, _ = term.screen.Write(buffer[:n])
 		}
 	}()
 	// A terminal answers what a program asks of it.
@@ -134,12 +134,34 @@ func (term *terminal) wait() int {
 		if err != nil && !errors.As(err, &exit) {
 			term.t.Fatal(err)
 		}
-		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // what was written last is on its way through the terminal
+		term.drain()
 		return term.cmd.ProcessState.ExitCode()
 	case <-time.After(2 * time.Minute):
 		term.t.Fatalf("the plugin does not end:\n%s", term.shown())
 		return 0
 	}
+}
+
+// drain waits until all that was written to the terminal is on the screen: what goes
+// in last comes out last.
+func (term *terminal) drain() {
+	term.t.Helper()
+	mark := fmt.Sprintf("\x1b]2;%d\a", time.Now().UnixNano()) // a title, which the screen does not show
+	if _, err := term.tty.WriteString(mark); err != nil {
+		term.t.Fatal(err)
+	}
+	deadline := time.Now().Add(time.Minute)
+	for !strings.Contains(term.all(), mark) {
+		if time.Now().After(deadline) {
+			term.t.Fatalf("what was written does not come to the screen:\n%s", term.shown())
+		}
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // asked again
+	}
+	term.mu.Lock()
+	defer term.mu.Unlock()
+	written := strings.Replace(term.raw.String(), mark, "", 1) // of the test's own
+	term.raw.Reset()
+	term.raw.WriteString(written)
 }
 
 // wantRestored fails the test where the terminal is not as it was.
@@ -264,6 +286,9 @@ func TestLiveViewInterrupted(t *testing.T) {
 		w.Check(err)
 		if after.Lflag != term.before.Lflag {
 			return "still those of the view"
+		}
+		if all := term.all(); strings.LastIndex(all, "\x1b[?25l") > strings.LastIndex(all, "\x1b[?25h") {
+			return "the cursor is hidden" // which the guard shows last
 		}
 		return ""
 	})

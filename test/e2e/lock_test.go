@@ -138,17 +138,31 @@ func TestLockOfARunWithASlowClock(t *testing.T) {
 		Spec:       coordinationv1.LeaseSpec{HolderIdentity: new("bob@build pid 7"), LeaseDurationSeconds: new(int32(15)), AcquireTime: past(), RenewTime: past()},
 	}, metav1.CreateOptions{})
 	w.Check(err)
-	renewed := make(chan error)
+	renewed, ended := make(chan error), make(chan struct{})
 	go func() {
-		time.Sleep(2 * time.Second)
-		lease.Spec.RenewTime = past()
-		_, err := leases.Update(t.Context(), lease, metav1.UpdateOptions{})
-		renewed <- err
+		for {
+			select {
+			case <-ended:
+				renewed <- nil
+				return
+			case <-time.After(time.Second):
+			}
+			lease.Spec.RenewTime = past()
+			if lease, err = leases.Update(t.Context(), lease, metav1.UpdateOptions{}); err != nil {
+				<-ended
+				renewed <- err
+				return
+			}
+		}
 	}()
 
-	o := w.Must(3, "sidecars", "-n", ns, "--yes")
+	o := w.Run("sidecars", "-n", ns, "--yes")
 
+	close(ended)
 	w.Check(<-renewed)
+	if o.Code != 3 {
+		t.Errorf("want exit code 3\n%s", o)
+	}
 	w.Want(o, "bob@build pid 7")
 	w.WantProxies(ns, "", map[string]int{older: 6})
 }

@@ -44,6 +44,10 @@ func ownCluster(t *testing.T, options lab.Options) *world {
 	return &world{clustertest.Own(t, options)}
 }
 
+// noticed is how long an outage has to last to be seen in the endpoints: longer than
+// their controller takes to try again (kubernetes pkg/controller/endpointslice).
+const noticed = 2 * time.Second
+
 // podsTake has pods take so long to become ready for the rest of the test, so that
 // what is looked for is there to be seen on any machine.
 func (w *world) podsTake(start time.Duration) {

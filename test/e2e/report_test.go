@@ -55,6 +55,7 @@ func TestReport(t *testing.T) {
 		manifest{Kind: "Deployment", Name: "down", Namespace: ns, Replicas: 1, Spec: "strategy: {type: Recreate}"}.String(),
 	)
 	w.AwaitReady(ns, 3)
+	w.WatchEndpoints(ns, "web", "down") // returns when they are there
 	w.Inject(newer)
 	path := filepath.Join(t.TempDir(), "report.html")
 
@@ -81,6 +82,7 @@ func TestReport(t *testing.T) {
 	}
 
 	// What was predicted to be down is seen to be down.
+	w.podsTake(noticed)
 	w.Must(0, "sidecars", "-n", ns, "--yes", "--allow-downtime", "--report", path)
 	_, page = readPage(t, path)
 	if len(page.Workloads) != 1 || page.Workloads[0].Impact != "outage" || page.Workloads[0].Seen.Fewest != 0 || page.Workloads[0].Seen.Worse {

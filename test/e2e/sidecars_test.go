@@ -410,12 +410,19 @@ func TestSidecarsWaitsForTheRolloutOfOthers(t *testing.T) {
 	w.InjectedNamespace(ns)
 	w.Apply(manifest{Kind: "Deployment", Name: "web", Namespace: ns, Replicas: 2, PodNotes: `lab/start-ms: "3000"`}.String())
 	w.AwaitReady(ns, 2)
+	// It hangs until the run has begun.
+	restore, err := w.FailPods(t.Context(), lab.Failing{Mode: lab.FailNeverReady, Namespace: ns, ProxyTag: older})
+	w.Check(err)
 	w.RunKubectl("-n", ns, "set", "image", "deployment/web", "app=example.com/app:2")
+	w.WantProxies(ns, "web", map[string]int{older: 3})
 	w.Inject(newer)
 
-	o := w.Must(0, "sidecars", "deployment/web", "-n", ns, "--yes")
+	run := w.begin(ns)
+	w.Check(restore(t.Context()))
 
-	w.Want(o, "in the middle of a rollout", "✓ deployment/web")
+	if code, text := run.end(), run.errOut.String(); code != 0 || !strings.Contains(text, "in the middle of a rollout") || !strings.Contains(text, "✓ deployment/web") {
+		t.Errorf("exit code %d\n%s", code, text)
+	}
 	w.WantProxies(ns, "web", map[string]int{newer: 2})
 }
 

@@ -155,7 +155,7 @@ func noRoomOnTheNodes(s *scene) {
 	s.fails(124, run, "no progress for 4s", "unschedulable")
 	s.watch.Never(s.World, 2)
 	s.RunKubectl("uncordon", "small-1")
-	s.finishes(run)
+	s.finishes(s.sidecars("--max-parallel", "1"))
 }
 
 // preempted: pods of a higher priority take the place of some in the middle.

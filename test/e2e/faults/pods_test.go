@@ -49,7 +49,7 @@ func neverReady(s *scene) {
 	s.WantProxies(s.ns, "b", map[string]int{older: 2})
 	s.watch.Never(s.World, 2)
 	recover()
-	s.finishes(run)
+	s.finishes(s.sidecars("--max-parallel", "1"))
 }
 
 // passingWarnings: the namespace holds warnings of an hour ago, which a new list

@@ -154,6 +154,7 @@ func webhookTimesOut(s *scene) {
 	s.fails(0, s.sidecars(), "policy.example.com", "Nothing to move")
 	s.WantProxies(s.ns, "a", map[string]int{older: 2})
 	h.delay.Store(0)
+	s.RunKubectl("patch", "mutatingwebhookconfiguration", "zz-"+s.ns, "--type=json", "-p", `[{"op":"replace","path":"/webhooks/0/timeoutSeconds","value":10}]`)
 	s.finishes(s.sidecars())
 }
 
