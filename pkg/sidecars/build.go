@@ -43,7 +43,6 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	for _, s := range subjects {
 		if s.W != nil {
 			s.guess(seen.injectionsFor(s, &o), s.revision())
-			s.configured = seen.injections[s.revision()].ImageFor(nil)
 			s.preview(seen.injections[s.revision()], &o)
 		}
 		s.settle(&o)

@@ -1,6 +1,7 @@
 package sidecars
 
 import (
+	"cmp"
 	"testing"
 
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
@@ -48,6 +49,9 @@ func TestPreview(t *testing.T) {
 		s.Answer.Proxy = workload.Proxy{Image: c.gives}
 		if s.preview(in, &Options{PreviewTag: "1.30.2", PreviewImage: c.image}); s.Answer.Proxy.Image != c.want {
 			t.Errorf("%s, then %q: %s, want %s", c.gives, c.image, s.Answer.Proxy.Image, c.want)
+		}
+		if want := cmp.Or(c.image, "docker.io/istio/proxyv2:1.30.2"); s.configured != want {
+			t.Errorf("then %q: %s is what others get, want %s", c.image, s.configured, want)
 		}
 	}
 }

@@ -151,23 +151,32 @@ func (s *subject) guess(injections map[string]mesh.Injection, revision string) {
 	s.Answer.AnyVariant = injections[revision].Variant == "" && s.W.Template.Annotations[annotation.SidecarProxyImageType.Name] == ""
 }
 
-// preview puts the tag that the injector is about to give in place of the one
+// preview has the answer and what is configured say what they will once the
+// injector gives another tag.
+func (s *subject) preview(in mesh.Injection, o *Options) {
+	s.configured = s.previewed(in.ImageFor(nil), in, o)
+	if s.Answer.HasProxy {
+		s.Answer.Proxy.Image = s.previewed(s.Answer.Proxy.Image, in, o)
+	}
+}
+
+// previewed puts the tag that the injector is about to give in place of the one
 // that it gives now, and where the whole image is known its repository too. Images
 // with another tag are the workload's own, and stay.
-func (s *subject) preview(in mesh.Injection, o *Options) {
+func (s *subject) previewed(image string, in mesh.Injection, o *Options) string {
 	now, then := in.Tag, o.preview(s.revision())
-	if then == "" || now == "" || now == then || !s.Answer.HasProxy {
-		return
+	if then == "" || now == "" || now == then {
+		return image
 	}
 	for _, suffix := range []string{"", "-distroless", "-debug"} {
-		repository, ok := strings.CutSuffix(s.Answer.Proxy.Image, ":"+mesh.BaseTag(now)+suffix)
+		repository, ok := strings.CutSuffix(image, ":"+mesh.BaseTag(now)+suffix)
 		if !ok {
 			continue
 		}
 		if plain, _, _ := mesh.SplitImage(in.ImageFor(nil)); o.PreviewImage != "" && repository == plain {
 			repository, _, _ = mesh.SplitImage(o.PreviewImage)
 		}
-		s.Answer.Proxy.Image = repository + ":" + mesh.BaseTag(then) + suffix
-		return
+		return repository + ":" + mesh.BaseTag(then) + suffix
 	}
+	return image
 }
