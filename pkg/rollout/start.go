@@ -212,6 +212,7 @@ func (e *Engine) giveUp() *run {
 			return r
 		}
 		s := v.W.Status
+		r.watchTemplate(v.W)
 		if r.gotOn(fingerprint{Updated: s.Updated, Ready: s.Ready, Rolled: s.Updated, Available: s.Available, Desired: v.W.Desired, Observed: s.ObservedGeneration}, now); now.Sub(r.progress) >= e.Options.Timeout {
 			r.overdue = true
 			return r

@@ -69,7 +69,11 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, o Options) (*Plan, error) 
 	freeing := map[string][]corev1.ResourceList{} // what pods of restarts of ours, under way, give back, by namespace
 	for _, s := range subjects {
 		if s.item.resume && o.Rollout.Wait && s.item.way() != Evict && s.W.Strategy.MaxSurge > 0 {
-			freeing[s.Ref.Namespace] = append(freeing[s.Ref.Namespace], s.needs())
+			pod := podNeeds(&s.W.Template.Spec)
+			if s.asked != nil { // else the answer is of another that is treated alike
+				pod = s.needs()
+			}
+			freeing[s.Ref.Namespace] = append(freeing[s.Ref.Namespace], pod)
 		}
 	}
 	for _, s := range subjects {

@@ -99,7 +99,8 @@ func (e *examiner) weigh(ctx context.Context, f *FileObject, after *unstructured
 			f.weighed(e.o, Outage, "the file scales it to zero")
 		}
 		return nil
-	case f.live != nil && equality.Semantic.DeepEqual(f.live.Template, w.Template) && !e.how.drops(f.before):
+	case f.live != nil && equality.Semantic.DeepEqual(f.live.Template, w.Template) &&
+		(w.Kind == workload.Rollout || !e.how.drops(f.before)): // a Rollout has its stamp elsewhere
 		f.steady = true
 		return nil
 	}
@@ -129,12 +130,6 @@ func (e *examiner) weigh(ctx context.Context, f *FileObject, after *unstructured
 	how, held := wayOf(w, e.o)
 	if how == Nothing {
 		f.Held = held
-		return nil
-	}
-	if f.live.Kind == workload.Rollout { // its own strategy rolls a new template, and what it pauses for is no hindrance
-		if paused, _, _ := unstructured.NestedBool(f.before.Object, "spec", "paused"); paused {
-			f.Held = "it is paused: resume it, and run this again"
-		}
 		return nil
 	}
 	f.evict = how == Evict

@@ -45,6 +45,20 @@ func roomFor(need corev1.ResourceList, quotas []corev1.ResourceQuota) int32 {
 	return room
 }
 
+// givenBack gives the quotas as they are once a pod with these needs has gone.
+func givenBack(quotas []corev1.ResourceQuota, pod corev1.ResourceList) []corev1.ResourceQuota {
+	out := make([]corev1.ResourceQuota, 0, len(quotas))
+	for i := range quotas {
+		q := quotas[i].DeepCopy()
+		for name, used := range q.Status.Used {
+			used.Sub(pod[name])
+			q.Status.Used[name] = used
+		}
+		out = append(out, *q)
+	}
+	return out
+}
+
 // podNeeds gives what a pod takes from a quota: itself, and its requests and
 // limits, init containers, sidecars and overhead included (kubernetes
 // pkg/quota/v1/evaluator/core/pods.go). What defaults and the sidecar add is in

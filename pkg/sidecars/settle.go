@@ -165,7 +165,10 @@ func (s *subject) weigh(seen *observation, o *Options, freeing []corev1.Resource
 		// Under way already: its new pod has been admitted, and has taken its room.
 		asked.Outcome, room = answered, noLimit
 	}
-	comes := func(pod corev1.ResourceList) bool { return covers(pod, need) }
+	comes := func(pod corev1.ResourceList) bool {
+		then := roomFor(need, givenBack(seen.quotas[s.W.Namespace], pod))
+		return then > 0 || then == noLimit && covers(pod, need) // a quota with scopes, say
+	}
 	if (asked.Outcome == noRoom || room == 0) && !item.resume && slices.ContainsFunc(freeing, comes) {
 		asked.Outcome, room = answered, 1
 	}

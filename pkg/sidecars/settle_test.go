@@ -1,6 +1,7 @@
 package sidecars
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -160,23 +161,36 @@ func TestGuessOfAnyVariant(t *testing.T) {
 	}
 }
 
-// What one pod gives back to a quota is room for another that needs no more.
-func TestCovers(t *testing.T) {
+// What one pod gives back to a quota is room for another, together with what is left.
+func TestGivenBack(t *testing.T) {
 	of := func(cpu, memory string) corev1.ResourceList {
 		return corev1.ResourceList{"requests.cpu": resource.MustParse(cpu), "requests.memory": resource.MustParse(memory)}
 	}
+	quota := func(hard, used corev1.ResourceList) []corev1.ResourceQuota {
+		return []corev1.ResourceQuota{{Status: corev1.ResourceQuotaStatus{Hard: hard, Used: used}}}
+	}
+	cpu := func(q string) corev1.ResourceList { return corev1.ResourceList{"requests.cpu": resource.MustParse(q)} }
 	for _, tc := range []struct {
+		name      string
+		quotas    []corev1.ResourceQuota
 		pod, need corev1.ResourceList
-		want      bool
+		want      int32
 	}{
-		{of("1", "1Gi"), of("1", "1Gi"), true},
-		{of("2", "1Gi"), of("500m", "1Gi"), true},
-		{of("2", "512Mi"), of("1", "1Gi"), false},
-		{corev1.ResourceList{}, of("1", "1Gi"), false},
-		{of("1", "1Gi"), corev1.ResourceList{}, true},
+		{"as large", quota(cpu("2"), cpu("2")), of("1", "1Gi"), of("1", "1Gi"), 1},
+		{"too small", quota(cpu("2"), cpu("2")), of("500m", "1Gi"), of("1", "1Gi"), 0},
+		{"with what is left", quota(cpu("2"), cpu("1600m")), of("500m", "1Gi"), of("800m", "1Gi"), 1},
+		{"of memory nothing counts", quota(cpu("2"), cpu("2")), of("1", "1Mi"), of("1", "1Gi"), 1},
+		{"no quota", nil, of("1", "1Gi"), of("1", "1Gi"), noLimit},
 	} {
-		if got := covers(tc.pod, tc.need); got != tc.want {
-			t.Errorf("%v for %v: %v", tc.pod, tc.need, got)
+		before := fmt.Sprint(tc.quotas)
+		if got := roomFor(tc.need, givenBack(tc.quotas, tc.pod)); got != tc.want {
+			t.Errorf("%s: room for %d, want %d", tc.name, got, tc.want)
 		}
+		if fmt.Sprint(tc.quotas) != before {
+			t.Errorf("%s: the quota itself was changed", tc.name)
+		}
+	}
+	if covers(of("2", "512Mi"), of("1", "1Gi")) || !covers(of("2", "1Gi"), of("1", "1Gi")) {
+		t.Error("one pod covers another where it needs as much of everything")
 	}
 }

@@ -62,7 +62,7 @@ func (s *subject) settleUnfinished(o *Options) {
 // goOn has the run follow a restart that was begun before it.
 func (s *subject) goOn(o *Options) {
 	s.item.resume = true
-	s.item.clears = s.item.How == Restart && (s.Pods != nil && s.Pods.Trouble != "" || s.W.Status.DeadlineExceeded)
+	s.item.clears = s.item.How == Restart && s.Pods != nil && s.Pods.Ready < s.Pods.Total
 	s.item.Reason = "its restart is not complete: the run goes on with it"
 	if !o.Rollout.Wait {
 		s.item.How, s.item.Held = Nothing, "its restart is not complete, and goes on: --wait watches it"
