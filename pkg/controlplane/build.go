@@ -199,7 +199,7 @@ func (r *ReleasePlan) decide(release helm.Release) {
 func ownersOf(release helm.Release, there live) mesh.Owners {
 	owners := mesh.OwnersOf(release.Meta())
 	for _, key := range slices.SortedFunc(maps.Keys(there), objectKey.compare) {
-		if owners.GitOps() != "" || owners.Operated() != "" {
+		if owners.Keeper() != "" {
 			return owners
 		}
 		if key.kind == workload.Deployment || key.kind == workload.DaemonSet {

@@ -1,7 +1,6 @@
 package controlplane
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -104,7 +103,7 @@ func releaseRefusals(r ReleasePlan, owners mesh.Owners, o Options) []gate.Refusa
 		}}
 	}
 	var refusals []gate.Refusal
-	if by := cmp.Or(owners.GitOps(), owners.Operated()); by != "" {
+	if by := owners.Keeper(); by != "" {
 		refusals = append(refusals, gate.Refusal{
 			Object: r.object(),
 			Reason: "it is owned by " + by + ", which would undo the upgrade",

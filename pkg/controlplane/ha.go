@@ -10,8 +10,8 @@ import (
 )
 
 // haValues are the charts' own values for the replicas of a Deployment: the
-// minimum and the maximum of its autoscaler, and the number without one. Charts from 1.24 on
-// take what is below pilot for the top level (istio/istio:
+// minimum and the maximum of its autoscaler, and the number without one. Charts
+// from 1.24 on take what is below pilot for the top level (istio/istio:
 // manifests/charts/istio-control/istio-discovery/templates/zzy_descope_legacy.yaml).
 type haValues struct{ minimum, maximum, replicas []string }
 

@@ -82,36 +82,6 @@ func NewPlan(ctx context.Context, c *cluster.Cluster, source helm.Source, o Opti
 	return p, p.checkRights(ctx, c)
 }
 
-// judgeDirection refuses to go back: the API server would prune the fields that only
-// the newer definitions have, while newer definitions serve an older control plane.
-func (p *Plan) judgeDirection(live []mesh.CRD) {
-	to, ok := mesh.TagVersion(p.Brings())
-	if !ok {
-		return
-	}
-	var newest *semver.Version
-	consider := func(version string) {
-		if v, ok := mesh.TagVersion(version); ok && !mesh.IsPlaceholder(version) && (newest == nil || mesh.Compare(v, newest) > 0) {
-			newest = v
-		}
-	}
-	if p.work.release != nil {
-		consider(p.work.release.ChartVersion)
-	}
-	for i := range live {
-		if slices.ContainsFunc(p.work.targets, func(t target) bool { return t.Name == live[i].Name }) {
-			consider(live[i].ChartVersion)
-		}
-	}
-	if newest != nil && mesh.Skew(newest, to) == mesh.Downgrade {
-		p.Refusals = append(p.Refusals, gate.Refusal{
-			Object: "CRDs", Forceable: true,
-			Reason: fmt.Sprintf("they are of Istio %s, so that %s is a downgrade: fields that only the newer ones have would be pruned", newest, to),
-			Cure:   "leave them as they are: newer definitions serve an older control plane",
-		})
-	}
-}
-
 // findRelease gives the release that brings the definitions, nil for none. For
 // definitions that come from elsewhere, not being allowed to read releases is
 // no error. Broken says which releases could not be read.

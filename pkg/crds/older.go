@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/Masterminds/semver/v3"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 
+	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/gate"
 	"github.com/kubectl-istio-upgrade/kubectl-istio-upgrade/pkg/mesh"
 )
 
@@ -90,4 +92,34 @@ func lackingField(have, want *apiextensionsv1.JSONSchemaProps, path string) stri
 		return lackingField(additional, want.AdditionalProperties.Schema, path+".*")
 	}
 	return ""
+}
+
+// judgeDirection refuses to go back: the API server would prune the fields that only
+// the newer definitions have, while newer definitions serve an older control plane.
+func (p *Plan) judgeDirection(live []mesh.CRD) {
+	to, ok := mesh.TagVersion(p.Brings())
+	if !ok {
+		return
+	}
+	var newest *semver.Version
+	consider := func(version string) {
+		if v, ok := mesh.TagVersion(version); ok && !mesh.IsPlaceholder(version) && (newest == nil || mesh.Compare(v, newest) > 0) {
+			newest = v
+		}
+	}
+	if p.work.release != nil {
+		consider(p.work.release.ChartVersion)
+	}
+	for i := range live {
+		if slices.ContainsFunc(p.work.targets, func(t target) bool { return t.Name == live[i].Name }) {
+			consider(live[i].ChartVersion)
+		}
+	}
+	if newest != nil && mesh.Skew(newest, to) == mesh.Downgrade {
+		p.Refusals = append(p.Refusals, gate.Refusal{
+			Object: "CRDs", Forceable: true,
+			Reason: fmt.Sprintf("they are of Istio %s, so that %s is a downgrade: fields that only the newer ones have would be pruned", newest, to),
+			Cure:   "leave them as they are: newer definitions serve an older control plane",
+		})
+	}
 }

@@ -26,7 +26,7 @@ func (w *work) sinceInjection(key string, original, live map[string]any) map[str
 	for _, field := range sortedKeys(original) {
 		now, there := live[field]
 		switch {
-		case field == "name", slices.Contains(asRecorded, field), bare(original[field]):
+		case field == "name", slices.Contains(asRecorded, field), empty(original[field]):
 			out[field] = original[field]
 			continue
 		case !there:
@@ -49,12 +49,6 @@ func (w *work) sinceInjection(key string, original, live map[string]any) map[str
 		w.note(at, fmt.Sprintf("not in %s, so a template's or added since: %s; removed", overridesAnnotation, strings.Join(added, ", ")))
 	}
 	return out
-}
-
-// bare says whether a recorded value is none at all, as typed JSON writes it.
-func bare(value any) bool {
-	m, ok := value.(map[string]any)
-	return ok && len(m) == 0
 }
 
 // later gives a recorded value as it is now: of a map or a list with a key what was
@@ -112,14 +106,14 @@ func sameKey(a, b any, key string) bool {
 func (w *work) added(original, live map[string]any) []string {
 	var out []string
 	for _, field := range []string{"args", "command", "envFrom", "ports", "resources"} {
-		if _, recorded := original[field]; !recorded && live[field] != nil && !bare(live[field]) {
+		if _, recorded := original[field]; !recorded && !empty(live[field]) {
 			out = append(out, field)
 		}
 	}
-	if recorded, ok := original["resources"].(map[string]any); ok && len(recorded) > 0 && reflect.DeepEqual(later("", recorded, live["resources"]), any(recorded)) {
-		if !reflect.DeepEqual(live["resources"], any(recorded)) {
-			out = append(out, "resources")
-		}
+	// Of what was changed all is kept; what was added to the rest is not.
+	recorded, now := original["resources"], live["resources"]
+	if !empty(recorded) && reflect.DeepEqual(later("", recorded, now), recorded) && !reflect.DeepEqual(now, recorded) {
+		out = append(out, "resources")
 	}
 	known := listOf(original, "env")
 	for _, variable := range listOf(live, "env") {

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"strings"
 
 	"istio.io/api/label"
@@ -104,6 +105,10 @@ func (o Owners) Operated() string {
 	}
 	return o.Operator
 }
+
+// Keeper names who would undo what others change, in Git or in the cluster, or
+// nothing.
+func (o Owners) Keeper() string { return cmp.Or(o.GitOps(), o.Operated()) }
 
 // Count says how many installers lay claim; GitOps tools that work through
 // Helm count as one with it.

@@ -111,7 +111,7 @@ func ReadServers(ctx context.Context, kube kubernetes.Interface, namespaces []st
 				s.Replicas = *d.Spec.Replicas
 			}
 			owners := mesh.OwnersOf(d)
-			s.Elsewhere = owners.Helm == nil || owners.GitOps() != "" || owners.Operated() != "" ||
+			s.Elsewhere = owners.Helm == nil || owners.Keeper() != "" ||
 				role == Routing && !strings.HasPrefix(d.Labels["helm.sh/chart"], "gateway-")
 			s.Budget = blocking(budgets, d.Spec.Template.Labels)
 			servers = append(servers, s)

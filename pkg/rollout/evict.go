@@ -51,7 +51,7 @@ func nextToEvict(v sight, promise workload.Promise) *corev1.Pod {
 		if pod.DeletionTimestamp != nil || !workload.Ready(pod) {
 			return nil
 		}
-		if proxy, has := workload.ProxyOf(pod.Annotations, &pod.Spec); !promise.Kept(proxy, has) {
+		if !promise.KeptBy(pod) {
 			old = append(old, pod)
 		}
 	}

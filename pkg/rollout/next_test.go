@@ -172,29 +172,28 @@ func TestProgressIsNewGround(t *testing.T) {
 		name string
 		then fingerprint
 		on   bool
+		anew int64 // the generation of another template, given at this moment
 	}{
-		{"begun", of(0, 0, 10, 10, 1), true},
-		{"seen by its controller", of(0, 0, 10, 10, 2), false},
-		{"one is made", of(1, 0, 9, 10, 2), true},
-		{"it is ready", of(1, 1, 9, 10, 2), true},
-		{"and not any more", of(1, 0, 8, 10, 2), false},
-		{"and is again", of(1, 1, 9, 10, 2), false},
-		{"more of them", of(6, 6, 10, 10, 2), true},
-		{"scaled down, by new ones too", of(2, 2, 5, 5, 3), true}, // 3 are left, 4 were
-		{"one of these", of(3, 2, 5, 5, 3), true},
-		{"scaled up", of(3, 2, 5, 6, 3), false},
-		{"which its controller sees", of(3, 2, 5, 6, 4), false},
-		{"and down", of(3, 2, 5, 5, 4), false},
-		{"which it sees", of(3, 2, 5, 5, 5), false},
-		{"somebody deploys another", of(3, 2, 5, 5, 5), false},
-		{"which it sees, too", of(0, 0, 5, 5, 6), true},
-		{"which gets on", of(1, 0, 5, 5, 6), true},
-		{"nothing", of(1, 0, 5, 5, 6), false},
+		{"begun", of(0, 0, 10, 10, 1), true, 0},
+		{"seen by its controller", of(0, 0, 10, 10, 2), false, 0},
+		{"one is made", of(1, 0, 9, 10, 2), true, 0},
+		{"it is ready", of(1, 1, 9, 10, 2), true, 0},
+		{"and not any more", of(1, 0, 8, 10, 2), false, 0},
+		{"and is again", of(1, 1, 9, 10, 2), false, 0},
+		{"more of them", of(6, 6, 10, 10, 2), true, 0},
+		{"scaled down, by new ones too", of(2, 2, 5, 5, 3), true, 0}, // 3 are left, 4 were
+		{"one of these", of(3, 2, 5, 5, 3), true, 0},
+		{"scaled up", of(3, 2, 5, 6, 3), false, 0},
+		{"which its controller sees", of(3, 2, 5, 6, 4), false, 0},
+		{"and down", of(3, 2, 5, 5, 4), false, 0},
+		{"which it sees", of(3, 2, 5, 5, 5), false, 0},
+		{"somebody deploys another", of(3, 2, 5, 5, 5), false, 6},
+		{"which it sees, too", of(0, 0, 5, 5, 6), true, 0},
+		{"which gets on", of(1, 0, 5, 5, 6), true, 0},
+		{"nothing", of(1, 0, 5, 5, 6), false, 0},
 	} {
 		now = now.Add(time.Second)
-		if tc.name == "somebody deploys another" {
-			r.anew = 6
-		}
+		r.anew = max(r.anew, tc.anew)
 		if r.gotOn(tc.then, now); r.progress.Equal(now) != tc.on {
 			t.Errorf("%s: counts as progress: %v, want %v", tc.name, !tc.on, tc.on)
 		}

@@ -37,7 +37,7 @@ func (e *Engine) startMore(ctx context.Context) {
 			r.took = time.Since(began)
 			if r.err == nil && (r.Resume || r.Anew) {
 				r.err = e.clearStuck(ctx, v, func(pod *corev1.Pod) bool {
-					return workload.Trouble(pod) != "" || r.Anew && !r.keeps(pod)
+					return workload.Trouble(pod) != "" || r.Anew && !r.Promise.KeptBy(pod)
 				})
 			}
 			e.sent <- r
@@ -186,16 +186,10 @@ func obstacle(m *Move, v sight, overdue bool) string {
 	return ""
 }
 
-// keeps says whether a pod runs what was promised.
-func (m *Move) keeps(pod *corev1.Pod) bool {
-	proxy, has := workload.ProxyOf(pod.Annotations, &pod.Spec)
-	return m.Promise.Kept(proxy, has)
-}
-
 // hangs says whether a pod that is not as promised does not come up.
 func (m *Move) hangs(v sight) bool {
 	return slices.ContainsFunc(v.Pods, func(pod *corev1.Pod) bool {
-		return pod.DeletionTimestamp == nil && !workload.Ready(pod) && !m.keeps(pod)
+		return pod.DeletionTimestamp == nil && !workload.Ready(pod) && !m.Promise.KeptBy(pod)
 	})
 }
 
@@ -259,7 +253,7 @@ func (e *Engine) begin(ctx context.Context, r *run, v sight) {
 	follow := !r.writes() || r.Resume && !stuck(v)
 	r.start = start{Generation: v.W.Generation, Old: map[types.UID]bool{}}
 	for _, pod := range v.Pods {
-		r.start.Old[pod.UID] = !follow || !r.keeps(pod)
+		r.start.Old[pod.UID] = !follow || !r.Promise.KeptBy(pod)
 	}
 	if follow {
 		r.phase = underway
@@ -282,7 +276,7 @@ func allKept(promise workload.Promise, v sight) bool {
 			continue
 		}
 		live++
-		if proxy, has := workload.ProxyOf(pod.Annotations, &pod.Spec); !promise.Kept(proxy, has) {
+		if !promise.KeptBy(pod) {
 			return false
 		}
 	}

@@ -88,12 +88,12 @@ func (s *observation) readInjectors(ctx context.Context, c *cluster.Cluster, o *
 			return mesh.ReadInjectors(ctx, c.Kube)
 		})
 	}
-	if err := s.forgive(err, "webhook configurations"); err != nil {
+	if err := s.forgive(err, mesh.WebhookConfigurations); err != nil {
 		return err
 	}
 	if err != nil {
 		s.anyLabel()
-		s.hidden, s.unreadInjectors = true, append(s.unreadInjectors, "webhook configurations")
+		s.hidden, s.unreadInjectors = true, append(s.unreadInjectors, mesh.WebhookConfigurations)
 	}
 	s.injectors = injectors
 	revisions := map[string]bool{mesh.DefaultRevision: true}

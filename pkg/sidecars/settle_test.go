@@ -115,7 +115,6 @@ func TestSettleAnew(t *testing.T) {
 		{"settled, and not one sidecar comes up", []func(*facts){hangs("hub/proxyv2:bad"), func(f *facts) {
 			f.W.Status = workload.Status{Replicas: 2, Updated: 2}
 		}}, true, "is begun anew"},
-		{"nobody watches", []func(*facts){halfway, hangs("hub/proxyv2:bad"), func(f *facts) { f.W.Annotations["sent"] = "" }}, false, "in the middle of a rollout now"},
 		{"paused", []func(*facts){halfway, hangs("hub/proxyv2:bad"), func(f *facts) { f.W.Paused = true }}, false, "paused now"},
 	} {
 		f := stale()
@@ -123,10 +122,12 @@ func TestSettleAnew(t *testing.T) {
 			change(f)
 		}
 		s := &subject{facts: *f}
-		_, sent := f.W.Annotations["sent"]
-		s.settle(&Options{Rollout: rollout.Options{Wait: !sent}})
+		s.settle(&Options{Rollout: rollout.Options{Wait: true}})
 		if s.item.How != Restart || s.item.anew != tc.anew || !strings.Contains(s.item.Reason, tc.words) {
 			t.Errorf("%s: %s, anew %v, %q", tc.name, s.item.How, s.item.anew, s.item.Reason)
+		}
+		if s.settle(&Options{}); s.item.anew {
+			t.Errorf("%s: begun anew where nobody watches", tc.name)
 		}
 	}
 }

@@ -166,3 +166,9 @@ func (p Promise) Kept(running Proxy, has bool) bool {
 	}
 	return running.Containers == "" || p.Proxy.Containers == "" || running.Containers == p.Proxy.Containers
 }
+
+// KeptBy says whether a pod's proxy is the promised one.
+func (p Promise) KeptBy(pod *corev1.Pod) bool {
+	proxy, has := ProxyOf(pod.Annotations, &pod.Spec)
+	return p.Kept(proxy, has)
+}
